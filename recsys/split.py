@@ -1,0 +1,111 @@
+"""Windows in time, and the requests inside them.
+
+Four windows, half-open: encoder | ranker | valid | test. With dates the last three hold a share of
+the events each and are cut at midnight UTC. With an order only, the same integers are positions
+from the end of each user's sequence: ranker [-3, -2), valid [-2, -1), test [-1, 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.dataset import DAY, Log
+from recsys.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Moments at which the windows begin; `test_end` closes the last one."""
+
+    ranker: int
+    valid: int
+    test: int
+    test_end: int
+    dated: bool
+
+    @property
+    def unit(self) -> int:
+        """What one "day" is: requests are cut at multiples of it."""
+        return DAY if self.dated else 1
+
+    def span(self, name: str) -> tuple[int, int]:
+        """Return (start, end) of the window `name`: "ranker", "valid" or "test"."""
+        ends = {"ranker": self.valid, "valid": self.test, "test": self.test_end}
+        return getattr(self, name), ends[name]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """One user at one moment each, sorted by (moment, user), with what the user then took."""
+
+    user: np.ndarray  # (n_requests,) int64 user code
+    moment: np.ndarray  # (n_requests,) int64
+    indptr: np.ndarray  # (n_requests + 1,) int64 into the two arrays below
+    item: np.ndarray  # (n_relevant,) int32, ascending within a request, no item twice
+    grade: np.ndarray  # (n_relevant,) int8 >= 1, the best of the day
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: np.ndarray) -> Requests:
+        """Return the requests at `rows`, in that order."""
+        lengths = np.diff(self.indptr)[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        at = np.repeat(self.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return Requests(self.user[rows], self.moment[rows], indptr, self.item[at], self.grade[at])
+
+
+LEAVE_LAST_OUT = Windows(ranker=-3, valid=-2, test=-1, test_end=0, dated=False)
+
+
+def cut_windows(days: np.ndarray, counts: np.ndarray, share: float = 0.1) -> Windows:
+    """Cut the time line so that ranker, valid and test hold `share` of the events each.
+
+    Args:
+        days: (n_days,) int64, days since 1970 that have events, ascending.
+        counts: (n_days,) events on each of them.
+        share: of all events, for each of the three windows.
+
+    Raises:
+        ConfigError: the log has too few days for four windows.
+    """
+    left = counts.sum() - np.cumsum(counts) + counts  # events on this day or later
+    starts = [int(days[np.flatnonzero(left >= n * share * counts.sum())[-1]]) for n in (3, 2, 1)]
+    if not days[0] < starts[0] < starts[1] < starts[2]:
+        raise ConfigError(
+            f"events: {len(days)} days with events are too few to cut four windows of time; "
+            "bring a longer log or set split.protocol = 'leave_last_out'"
+        )
+    end = int(days[-1]) + 1
+    return Windows(*(day * DAY for day in (*starts, end)), dated=True)
+
+
+def requests_in(log: Log, windows: Windows, start: int, end: int) -> Requests:
+    """Find the requests of [start, end): one for each user and day with something taken.
+
+    A request's moment is the day's midnight (what a nightly job would have known), or the event's
+    own position where there are no dates. Relevant is every item taken that day, with its best
+    grade; grade 0 is never relevant.
+    """
+    mask = (log.moment >= start) & (log.moment < end) & (log.grade > 0)
+    user, item, grade = log.users[log.row[mask]], log.item[mask], log.grade[mask]
+    moment = log.moment[mask] // windows.unit * windows.unit
+    order = np.lexsort((-grade, item, user, moment))
+    user, item, grade, moment = user[order], item[order], grade[order], moment[order]
+    new_request = _changes(moment, user)
+    first = new_request | _changes(item)  # the first of equal rows has the best grade
+    user, item, grade, moment = user[first], item[first], grade[first], moment[first]
+    begins = np.flatnonzero(new_request[first])
+    indptr = np.append(begins, len(user)).astype(np.int64)
+    return Requests(user[begins], moment[begins], indptr, item, grade)
+
+
+def _changes(*columns: np.ndarray) -> np.ndarray:
+    """(n,) bool: True where any column differs from the row above; True in the first row."""
+    changed = np.zeros(len(columns[0]), bool)
+    changed[:1] = True
+    for column in columns:
+        changed[1:] |= column[1:] != column[:-1]
+    return changed
