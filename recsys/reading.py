@@ -1,0 +1,114 @@
+"""Tables come as files, folders, URIs or objects in memory; everything after sees one kind.
+
+That kind is a `pyarrow.dataset.Dataset`: it knows its columns without reading the rows, and
+whoever scans it holds a few batches at a time, however large the log is.
+
+In CSV every column is read as strings, so that the id "007" stays "007" (ids from CSV are
+therefore always strings); numbers and times are parsed later, and what does not parse is counted.
+In JSON Lines what looks like a time stays a string for the same reason.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.dataset as ds
+import pyarrow.fs as pa_fs
+
+from recsys.errors import SchemaError
+
+FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+}
+
+
+def open_table(source: Any) -> ds.Dataset:
+    """Open a table without reading its rows.
+
+    Args:
+        source: path or URI of a Parquet, CSV or JSON Lines file (CSV and JSON Lines also .gz) or
+            of a folder of such files of one format; or a pandas, polars or Arrow table (anything
+            with `__arrow_c_stream__`).
+
+    Raises:
+        SchemaError: it is not there, is empty, cannot be read or is of an unknown kind.
+    """
+    if isinstance(source, ds.Dataset):
+        return source
+    if not isinstance(source, str | Path):
+        if not hasattr(source, "__arrow_c_stream__"):
+            raise SchemaError(
+                f"expected a path, a URI or a pandas, polars or Arrow table, found {type(source)}"
+            )
+        table = pa.table(source)
+        return ds.dataset(table.select([n for n in table.column_names if n[:2] != "__"]))
+    filesystem, files = _files(source)
+    kinds = {_format(info.path) for info in files}
+    if len(kinds) != 1 or None in kinds:
+        found = ", ".join(sorted({Path(info.path).name for info in files})[:3]) or "no file"
+        raise SchemaError(f"found {found}; expected files of one format of {sorted(FORMATS)}")
+    try:
+        return _open([info.path for info in files], filesystem, kinds.pop() or "")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SchemaError(str(error).splitlines()[0]) from error
+
+
+def stamp(source: Any) -> list[list[str | int]] | None:
+    """Return path, size in bytes and time of change of each file, None for a table in memory."""
+    if not isinstance(source, str | Path):
+        return None
+    return [[info.path, info.size or 0, info.mtime_ns or 0] for info in _files(source)[1]]
+
+
+def _files(source: str | Path) -> tuple[pa_fs.FileSystem, list[pa_fs.FileInfo]]:
+    """List the data files at a path or URI, sorted; hidden ones (".x", "_x") are left out."""
+    try:
+        if "://" in str(source):
+            filesystem, path = pa_fs.FileSystem.from_uri(str(source))
+        else:
+            filesystem, path = pa_fs.LocalFileSystem(), str(Path(source).absolute())
+        info = filesystem.get_file_info(path)
+        if info.type == pa_fs.FileType.NotFound:
+            raise SchemaError("there is no such file or folder")
+        if info.type != pa_fs.FileType.Directory:
+            return filesystem, [info]
+        found = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True))
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(str(error).splitlines()[0]) from error
+    hidden = (".", "_")
+    files = [f for f in found if f.is_file and not Path(f.path).name.startswith(hidden)]
+    return filesystem, sorted(files, key=lambda f: f.path)
+
+
+def _format(path: str) -> str | None:
+    return FORMATS.get(Path(path.lower().removesuffix(".gz")).suffix)
+
+
+def _open(paths: list[str], filesystem: pa_fs.FileSystem, kind: str) -> ds.Dataset:
+    if kind == "parquet":
+        return ds.dataset(paths, filesystem=filesystem, format="parquet")
+    if kind == "csv":
+        form: Any = ds.CsvFileFormat(
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(strings_can_be_null=True, null_values=[""]),
+        )
+    else:
+        form = ds.JsonFileFormat()
+    guess = ds.dataset(paths, filesystem=filesystem, format=form).schema
+    fields = [pa.field(f.name, _plain(f.type, kind)) for f in guess]
+    return ds.dataset(paths, filesystem=filesystem, format=form, schema=pa.schema(fields))
+
+
+def _plain(guess: pa.DataType, kind: str) -> pa.DataType:
+    """Return the type to read a column as, given what its first rows look like."""
+    if kind == "csv" or pa.types.is_timestamp(guess) or pa.types.is_null(guess):
+        return pa.string()
+    return guess
