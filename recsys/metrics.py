@@ -111,7 +111,7 @@ def ranks_from_scores(
 
 
 def catalogue_coverage(lists: np.ndarray, n_items: int) -> float:
-    """Share of the catalogue that is in at least one list; `lists` is (n_requests, k), -1 = empty."""
+    """Share of the catalogue in at least one list; `lists` is (n_requests, k) codes, -1 = empty."""
     listed = np.bincount(lists[lists >= 0], minlength=n_items) > 0
     return float(listed.mean())
 

@@ -1,0 +1,135 @@
+"""Windows are half-open, and every positive event of a window is in exactly one request."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.dataset import DAY, Log
+from recsys.errors import ConfigError
+from recsys.split import LEAVE_LAST_OUT, Windows, cut_windows, requests_in
+
+DATED = Windows(ranker=4 * DAY, valid=6 * DAY, test=8 * DAY, test_end=10 * DAY, dated=True)
+HOUR = DAY // 24
+
+
+def log_of(rows: list[tuple[int, int, int, int]]) -> Log:
+    """Build a log from (user, moment, item, grade), in any order."""
+    table = np.array(sorted(rows), np.int64).reshape(-1, 4)
+    users, lengths = np.unique(table[:, 0], return_counts=True)
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    item, grade = table[:, 2].astype(np.int32), table[:, 3].astype(np.int8)
+    ones = np.ones(len(table), np.float32)
+    return Log(users, indptr, item, table[:, 1], grade, ones, ones)
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.integers(0, 4),  # user
+        st.integers(0, 10 * 24 - 1).map(lambda hour: hour * HOUR),
+        st.integers(0, 3),  # item
+        st.integers(0, 2),  # grade
+    ),
+    max_size=60,
+)
+
+
+def dict_of(requests) -> dict[tuple[int, int], dict[int, int]]:
+    """(user, moment) -> {item: grade}, through `take`, one request at a time."""
+    found = {}
+    for row in range(len(requests)):
+        one = requests.take(np.array([row]))
+        key = (int(one.user[0]), int(one.moment[0]))
+        assert key not in found, "one user has two requests at one moment"
+        found[key] = dict(zip(one.item.tolist(), one.grade.tolist(), strict=True))
+    return found
+
+
+@given(rows=EVENTS, window=st.sampled_from(["ranker", "valid", "test"]))
+def test_every_positive_event_of_the_window_is_in_exactly_one_request(rows, window):
+    start, end = DATED.span(window)
+    expected: dict[tuple[int, int], dict[int, int]] = {}
+    for user, moment, item, grade in rows:
+        if start <= moment < end and grade > 0:
+            taken = expected.setdefault((user, moment // DAY * DAY), {})
+            taken[item] = max(grade, taken.get(item, 0))
+    requests = requests_in(log_of(rows), DATED, start, end)
+    assert dict_of(requests) == expected
+    assert len(requests.item) == sum(map(len, expected.values()))
+
+
+@given(rows=EVENTS)
+def test_the_windows_share_no_request_and_lose_none(rows):
+    log = log_of(rows)
+    parts = [dict_of(requests_in(log, DATED, *DATED.span(w))) for w in ("ranker", "valid", "test")]
+    whole = dict_of(requests_in(log, DATED, DATED.ranker, DATED.test_end))
+    assert {key: taken for part in parts for key, taken in part.items()} == whole
+    assert sum(map(len, parts)) == len(whole)
+
+
+@given(rows=EVENTS)
+def test_requests_are_sorted_and_their_items_too(rows):
+    requests = requests_in(log_of(rows), DATED, 0, DATED.test_end)
+    keys = list(zip(requests.moment.tolist(), requests.user.tolist(), strict=True))
+    assert keys == sorted(keys)
+    cuts = zip(requests.indptr, requests.indptr[1:], strict=False)
+    items = [requests.item[a:b].tolist() for a, b in cuts]
+    assert all(taken and taken == sorted(set(taken)) for taken in items)
+
+
+@given(rows=EVENTS, seed=st.integers(0, 99))
+def test_taking_requests_keeps_the_order_asked_for(rows, seed):
+    requests = requests_in(log_of(rows), DATED, 0, DATED.test_end)
+    order = np.random.default_rng(seed).permutation(len(requests))
+    mixed = requests.take(order)
+    assert dict_of(mixed) == dict_of(requests)
+    np.testing.assert_array_equal(mixed.user, requests.user[order])
+    np.testing.assert_array_equal(mixed.moment, requests.moment[order])
+
+
+def test_a_window_takes_its_start_and_leaves_its_end():
+    start, end = DATED.span("valid")
+    rows = [(1, start - 1, 0, 1), (2, start, 0, 1), (3, end - 1, 0, 1), (4, end, 0, 1)]
+    assert requests_in(log_of(rows), DATED, start, end).user.tolist() == [2, 3]
+
+
+def test_a_request_stands_at_midnight_before_its_events():
+    rows = [(1, 6 * DAY + 5 * HOUR, 0, 1), (1, 6 * DAY + 23 * HOUR, 2, 2), (1, 7 * DAY, 3, 1)]
+    requests = requests_in(log_of(rows), DATED, *DATED.span("valid"))
+    assert dict_of(requests) == {(1, 6 * DAY): {0: 1, 2: 2}, (1, 7 * DAY): {3: 1}}
+
+
+def test_with_an_order_only_every_window_holds_one_event_of_each_user():
+    rows = [(user, -back, 10 * user + back, 1) for user in (1, 2) for back in range(1, 6)]
+    for window, back in {"ranker": 3, "valid": 2, "test": 1}.items():
+        requests = requests_in(log_of(rows), LEAVE_LAST_OUT, *LEAVE_LAST_OUT.span(window))
+        assert dict_of(requests) == {(1, -back): {10 + back: 1}, (2, -back): {20 + back: 1}}
+
+
+def test_the_windows_follow_each_other_without_a_gap():
+    for windows in (DATED, LEAVE_LAST_OUT):
+        spans = [windows.span(name) for name in ("ranker", "valid", "test")]
+        assert [end for _, end in spans[:2]] == [start for start, _ in spans[1:]]
+
+
+@given(counts=st.lists(st.integers(1, 9), min_size=40, max_size=99), first=st.integers(0, 20_000))
+def test_each_window_is_the_shortest_run_of_days_with_its_share(counts, first):
+    days, counts = first + np.arange(len(counts)), np.array(counts)
+    windows = cut_windows(days, counts, share=0.1)
+    assert windows.test_end == (days[-1] + 1) * DAY
+    for start, n_windows in ((windows.test, 1), (windows.valid, 2), (windows.ranker, 3)):
+        day, rest = divmod(start, DAY)
+        assert rest == 0, "windows begin at midnight"
+        wanted = n_windows * 0.1 * counts.sum()
+        assert counts[days > day].sum() < wanted <= counts[days >= day].sum()
+
+
+def test_equal_days_are_shared_out_exactly():
+    windows = cut_windows(np.arange(100, 140), np.full(40, 7), share=1 / 8)
+    assert windows == Windows(125 * DAY, 130 * DAY, 135 * DAY, 140 * DAY, dated=True)
+
+
+@pytest.mark.parametrize("counts", [[5], [5, 5, 5], [1, 1, 1, 1, 100]])
+def test_a_log_of_too_few_days_is_refused_in_words(counts):
+    with pytest.raises(ConfigError, match="leave_last_out"):
+        cut_windows(np.arange(len(counts)), np.array(counts))
