@@ -5,15 +5,15 @@ bucket of users, so that all later per-user work holds one bucket in memory. Duc
 that may be larger than memory: it splits the log into buckets on disk, then sorts one at a time.
 The manifest is written last and the folder appears by one rename: there is no half of one.
 
-    items.parquet               row = item code: item_id ascending, title, text, category, brand, ...
-    users.parquet               row = user code: user_code, user_id, bucket, n_events
-    events/bucket-00000.parquet sorted by (user_code, moment, item_code, event_type)
+    items.parquet                row = item code: item_id ascending, title, text, category, ...
+    users.parquet                row = user code: user_code, user_id, bucket, n_events
+    events/bucket-00000.parquet  sorted by (user_code, moment, item_code, event_type)
     manifest.json
 
 Moments under `time` are microseconds UTC. Under `leave_last_out` the n events with a grade above 0
-of a user, in order of (order_index or timestamp, item_id), are at -n .. -1. An event of grade 0
-takes the moment of the one before it (-n - 1 if there is none), so it is strictly before the
-request it precedes and never before one that it follows.
+of a user, in order of (order_index or else timestamp, item_id), are at -n .. -1. An event of grade
+0 takes the moment of the one before it (-n - 1 if there is none): strictly before the request it
+precedes, and never before one that it follows.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,9 +35,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, Items, Log
+from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.errors import ConfigError, SchemaError
 from recsys.reading import open_table, stamp
 from recsys.schema import (
@@ -45,19 +45,22 @@ from recsys.schema import (
     DataConfig,
     Fault,
     check_tables,
+    clean_items,
     clean_list,
     clean_text,
     is_text,
-    join_text,
     match_columns,
+    match_event_types,
     text_columns,
     value_type,
 )
 from recsys.split import LEAVE_LAST_OUT, Windows, cut_windows
 
 VERSION = 1  # of the layout; a folder of another version is prepared anew
+COPIES = "is an exact copy of another row"
 Protocol = Literal["time", "leave_last_out"]
 Say = Callable[[str], None]
+Probe = tuple[str, str, str, str]  # fault, column, SQL of the rows that have it, SQL of an example
 
 
 class Manifest(BaseModel):
@@ -65,10 +68,9 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: int
-    fingerprint: str  # of the content: same events and items, same fingerprint, in any form
-    inputs: str | None  # of files and settings, to reuse the folder; None: a table in memory
+    fingerprint: str  # of the content: the same for the same data in any form, order or bucketing
+    inputs: str | None  # of files and settings, to reuse the folder; None: a table was in memory
     protocol: Protocol
-    dated: bool
     windows: Windows
     n_users: int
     n_items: int
@@ -76,13 +78,17 @@ class Manifest(BaseModel):
     n_buckets: int
     n_rows: int  # of the events table as given = n_events + all of `dropped`
     dropped: dict[str, int]  # reason -> rows
-    event_types: dict[str, int]  # kept events of each type
+    event_types: dict[str, int]  # type -> events
     first_moment: int
     last_moment: int
     repeat_share: float  # of grade > 0 events before the ranker window: user had the item before
-    columns_used: dict[str, dict[str, str]]  # table -> {ours: file's}
-    text_columns: list[str]
-    warnings: list[str]
+    columns_used: dict[str, dict[str, str]]  # table -> {ours: the file's}
+    text_columns: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def dated(self) -> bool:
+        return self.windows.dated
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Prepared:
 
     folder: Path
     manifest: Manifest
-    reused: bool = False  # `prepare` found it finished
+    reused: bool = False  # `prepare` found it there, finished, and did nothing
 
     @property
     def windows(self) -> Windows:
@@ -102,28 +108,21 @@ class Prepared:
         return self.manifest.n_buckets
 
     def items(self) -> Items:
-        """Read the catalogue."""
+        """Read the catalogue; without dates, every item is always available."""
         table = pq.read_table(self.folder / "items.parquet")
-        dated = self.manifest.dated  # else moments are positions and dates mean nothing
-        always = {"available_from": ALWAYS_FROM, "available_until": ALWAYS_UNTIL}
-        moments = [
-            pc.fill_null(table[name].cast(pa.int64()), value).to_numpy()
-            if dated
-            else np.full(len(table), value)
-            for name, value in always.items()
-        ]
+        moments = []
+        for name, always in (("available_from", ALWAYS_FROM), ("available_until", ALWAYS_UNTIL)):
+            known = pc.fill_null(table[name].cast(pa.int64()), always).to_numpy()
+            moments.append(known if self.manifest.dated else np.full(len(table), always))
         return Items(
-            _array(table["item_id"]),
-            _array(table["title"]),
-            _array(table["text"]),
-            _codes(table["category"]),
-            _codes(table["brand"]),
+            *(_array(table[name]) for name in ("item_id", "title", "text")),
+            *(_codes(table[name]) for name in ("category", "brand")),
             pc.fill_null(table["price"], np.nan).to_numpy(),
             *moments,
         )
 
     def user_ids(self) -> np.ndarray:
-        """Return the (n_users,) ids by user code, object (str) or int64."""
+        """Return the (n_users,) ids by user code: object (str) or int64."""
         return _array(pq.read_table(self.folder / "users.parquet", columns=["user_id"])["user_id"])
 
     def bucket(self, i: int) -> Log:
@@ -137,11 +136,11 @@ class Prepared:
         return Log(user[starts], indptr, item, moment, grade, weight, price)
 
     def buckets(self) -> Iterator[Log]:
-        """Read one bucket after the other; codes ascend from each to the next."""
+        """Read one bucket after the other; user codes ascend from each to the next."""
         return (self.bucket(i) for i in range(self.n_buckets))
 
     def logs(self) -> list[Log]:
-        """Read all buckets at once, for data that fits in memory."""
+        """Read all buckets, for data that fits in memory."""
         return list(self.buckets())
 
 
@@ -153,12 +152,16 @@ def open_prepared(folder: str | Path) -> Prepared:
     """
     path = Path(folder) / "manifest.json"
     if not path.is_file():
-        raise ConfigError(f"{folder}: no manifest.json, so nothing prepared; run prepare first")
-    content = json.loads(path.read_text())
-    if content.get("version") != VERSION:
-        found = content.get("version")
-        raise ConfigError(f"{path}: version {found}, expected {VERSION}; run prepare again")
-    return Prepared(Path(folder), Manifest.model_validate(content))
+        raise ConfigError(f"{folder}: no manifest.json, so nothing is prepared; run prepare first")
+    try:
+        content = json.loads(path.read_text())
+        if content.get("version") == VERSION:
+            return Prepared(Path(folder), Manifest.model_validate(content))
+        found = f"version {content.get('version')}"
+    except (ValueError, ValidationError, AttributeError):
+        found = "something else"
+    raise ConfigError(f"{path}: expected a manifest of version {VERSION}, found {found}; "
+                      "run prepare again")  # fmt: skip
 
 
 def prepare(
@@ -171,116 +174,118 @@ def prepare(
     share: float = 0.1,
     progress: Say | None = None,
 ) -> Prepared:
-    """Check the tables and write the prepared folder; reuse it if nothing has changed.
+    """Check the tables and write the prepared folder, or reuse it if nothing has changed.
 
     Args:
-        events, items, users: path, URI or table in memory, see `recsys.reading.open_table`. The
-            users table is checked, nothing of it is kept yet.
-        folder: written whole or not at all; a prepared folder that is there is replaced.
-        config: how to read the tables; its own paths are not looked at.
+        events, items, users: path, URI or table in memory, see `recsys.reading.open_table`. Of
+            the users table only the ids are checked, nothing is kept yet.
+        folder: appears whole or not at all; a prepared folder that is there is replaced.
+        config: how to read the tables; the paths in it are not looked at.
         protocol: "auto" is "time" where at least half of the events have a timestamp.
         share: of the events, for each of the ranker, valid and test windows.
-        progress: called with a line of text now and then.
+        progress: called with a line of text after each step.
 
     Raises:
-        SchemaError: the tables break their contract; all problems in one message.
+        SchemaError: the tables break their contract; all problems are in the one message.
         ConfigError: the folder holds something else, or the log is too short for four windows.
     """
     say = progress or (lambda line: None)
     target = Path(folder).absolute()
     sources = {"events": events, "items": items} | ({} if users is None else {"users": users})
-    if target.exists() and not (target / "manifest.json").exists() and any(target.iterdir()):
-        raise ConfigError(f"{target} is not a prepared folder; choose another or empty it")
-    stamps = _inputs(sources, config, protocol, share)
-    if stamps and (target / "manifest.json").exists():
-        try:
-            old = open_prepared(target)
-        except ConfigError:
-            old = None
-        if old is not None and old.manifest.inputs == stamps:
+    inputs = _inputs(sources, config, protocol, share)
+    if inputs and (target / "manifest.json").is_file():
+        manifest = json.loads((target / "manifest.json").read_text())
+        if manifest.get("inputs") == inputs:
             say(f"reused {target}: same files, same settings")
-            return Prepared(old.folder, old.manifest, reused=True)
+            return replace(open_prepared(target), reused=True)
     with _new_folder(target) as work, _database(work, config.memory_limit) as con:
-        tables, faults = _open_tables(sources)
-        checked = _check(con, tables, faults, config, protocol, sources)
+        checked = _check(con, sources, config, protocol)
         say(f"checked {checked.n_rows:,} events of {len(checked.items):,} items")
-        manifest = _write(con, work, checked, config, share, stamps, say)
+        pq.write_table(checked.items, work / "items.parquet", compression="zstd")
+        n_buckets = -(-checked.n_rows // config.bucket_rows)
+        totals = _write_events(con, work, checked, n_buckets, say)
+        manifest = _manifest(checked, totals, n_buckets, share, inputs)
         (work / "manifest.json").write_text(manifest.model_dump_json(indent=1))
     return open_prepared(target)
 
 
+# --- checking: everything wrong is found before anything is written ------------------------------
+
+
 @dataclass(frozen=True)
 class _Checked:
-    """Tables that may be prepared: the items in memory, the events as SQL over the source."""
+    """Tables that can be prepared: items in memory, events as SQL over wherever they are."""
 
     items: pa.Table
-    typed: str  # SELECT of the events: see `_typed_events`
+    events: str  # SELECT of `_typed_events`
     n_rows: int
     protocol: Protocol
     dropped: dict[str, int]
     columns: dict[str, dict[str, str]]
     text: list[str]
     warnings: list[str]
-
-
-# ---------------------------------------------------------------------------- reading and checking
-
-
-def _open_tables(sources: Mapping[str, Any]) -> tuple[dict[str, ds.Dataset], list[Fault]]:
-    tables, faults = {}, []
-    for name, source in sources.items():
-        try:
-            table = open_table(source)
-            if table.count_rows() == 0:
-                faults.append(Fault("has no rows", name))
-            else:
-                tables[name] = table
-        except (SchemaError, pa.ArrowException, OSError) as error:
-            faults.append(Fault("cannot be read", name, example=str(error).splitlines()[0]))
-    return tables, faults
+    source: str  # of the events, for messages
 
 
 def _check(
-    con: duckdb.DuckDBPyConnection,
-    tables: dict[str, ds.Dataset],
-    faults: list[Fault],
-    config: DataConfig,
-    asked: str,
-    sources: Mapping[str, Any],
+    con: duckdb.DuckDBPyConnection, sources: Mapping[str, Any], config: DataConfig, asked: str
 ) -> _Checked:
-    columns: dict[str, dict[str, str]] = {}
-    text: list[str] = []
-    broken = {f.table for f in faults}
-    for name, table in tables.items():
-        con.register(f"{name}_given", table)
-        columns[name], found = match_columns(name, table.schema, config)
-        if name == "items":
-            text, missing = text_columns(config, columns[name], table.schema)
-            found += missing
-        faults += found
-        broken |= {name} if found else set()
-    items = None
-    if "items" in tables and "items" not in broken:
-        items, found = _read_items(con, tables["items"].schema, columns["items"], text)
-        faults += found
-    counts = Counter[str]()
-    typed, protocol = "", "time"
-    n_rows = 0
-    if "events" in tables and "events" not in broken:
-        schema = tables["events"].schema
-        protocol, found = _choose_protocol(con, asked, schema, columns["events"])
-        faults += found
-        typed = _typed_events(schema, columns["events"], config, protocol)
-        n_rows, counts, found = _count_events(con, typed, items, schema, columns["events"], config)
-        faults += found
-    if "users" in tables and "users" not in broken:
-        faults += _count_users(con, tables["users"].schema, columns["users"]["user_id"])
+    """Open the tables, find every fault, and raise them all or go on."""
     names = {k: str(v) if isinstance(v, str | Path) else "in memory" for k, v in sources.items()}
+    schemas: dict[str, pa.Schema] = {}
+    columns: dict[str, dict[str, str]] = {}
+    faults: list[Fault] = []
+    text: list[str] = []
+    for name, source in sources.items():
+        table, found = _open(name, source)
+        if table is not None:
+            columns[name], found = match_columns(name, table.schema, config)
+            if name == "items":
+                text, missing = text_columns(config, columns[name], table.schema)
+                found = found + missing
+            if not found:
+                schemas[name] = table.schema
+                con.register(f"{name}_given", table)
+        faults += found
+    items, events, n_rows = None, "", 0
+    protocol: Protocol = "time"
+    dropped: dict[str, int] = {}
+    name = ""
+    try:
+        for name in schemas:
+            faults += _probe(
+                con, name, f"{name}_given", _probes(name, schemas[name], columns[name])
+            )
+        if name := "items" if "items" in schemas else "":
+            items, found = _read_items(con, schemas["items"], columns["items"], text)
+            faults += found
+        if name := "events" if "events" in schemas else "":
+            args = schemas["events"], columns["events"]
+            protocol, found = _choose_protocol(con, asked, *args)
+            faults += found
+            events = _typed_events(*args, config, protocol)
+            n_rows, dropped, found = _count_events(con, events, items, columns["events"], config)
+            faults += found
+    except (duckdb.Error, pa.ArrowException) as error:
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise
+        faults.append(Fault("cannot be read", name, example=str(error).splitlines()[0]))
+    if "users" in schemas:
+        faults.append(Fault("is read by nothing yet", "users"))
     warnings = check_tables(faults, names)
-    assert items is not None  # check_tables has raised otherwise
-    return _Checked(
-        items, typed, n_rows, protocol, dict(counts), columns, text, warnings  # type: ignore[arg-type]
-    )  # fmt: skip
+    assert items is not None  # else check_tables has raised
+    return _Checked(items, events, n_rows, protocol, dropped, columns, text, warnings,
+                    names["events"])  # fmt: skip
+
+
+def _open(name: str, source: Any) -> tuple[ds.Dataset | None, list[Fault]]:
+    try:
+        table = open_table(source)
+        if table.head(1).num_rows:
+            return table, []
+    except (SchemaError, pa.ArrowException, OSError) as error:
+        return None, [Fault("cannot be read", name, example=str(error).splitlines()[0])]
+    return None, [Fault("has no rows", name)]
 
 
 def _quote(name: str) -> str:
@@ -291,12 +296,12 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _typed(name: str, kind: str, schema: pa.Schema) -> str:
-    """SQL that gives the file's column `name` the type its `kind` has here."""
-    column, found = _quote(name), value_type(schema.field(name).type)
+def _typed(theirs: str, kind: str, schema: pa.Schema) -> str:
+    """SQL of the file's column `theirs` as what its `kind` is here; null where it does not parse."""
+    column, found = _quote(theirs), value_type(schema.field(theirs).type)
     if kind == "time":
-        moment = "TIMESTAMPTZ" if is_text(found) or getattr(found, "tz", None) else "TIMESTAMP"
-        return f"epoch_us(TRY_CAST({column} AS {moment}))"
+        zoned = is_text(found) or getattr(found, "tz", None)
+        return f"epoch_us(TRY_CAST({column} AS {'TIMESTAMPTZ' if zoned else 'TIMESTAMP'}))"
     if kind == "number":
         return f"nullif(TRY_CAST({column} AS DOUBLE), 'NaN'::DOUBLE)"
     if kind == "integer" or (kind == "id" and not is_text(found)):
@@ -306,436 +311,371 @@ def _typed(name: str, kind: str, schema: pa.Schema) -> str:
     return f"nullif(CAST({column} AS VARCHAR), '')"
 
 
-def _probes(
-    table: str, schema: pa.Schema, columns: Mapping[str, str]
-) -> list[tuple[str, str, str, str]]:
-    """List (fault, column, SQL of the rows that have it, SQL of an example) to be counted."""
+def _probes(table: str, schema: pa.Schema, columns: Mapping[str, str]) -> list[Probe]:
+    """List what to count in the columns as they were given."""
     probes = []
     for ours, theirs in columns.items():
-        kind, found, raw = TABLES[table][ours], schema.field(theirs).type, _quote(theirs)
-        text = f"CAST({raw} AS VARCHAR)"
-        typed = _typed(theirs, kind, schema)
+        kind, text = TABLES[table][ours], f"CAST({_quote(theirs)} AS VARCHAR)"
+        found, typed = schema.field(theirs).type, _typed(theirs, kind, schema)
+        parsed = is_text(value_type(found))
         if kind == "id":
-            others = [_quote(c) for c in columns.values() if c != theirs][:2]
-            row = " || ', ' || ".join(
-                f"{_literal(c[1:-1] + '=')} || coalesce(CAST({c} AS VARCHAR), '')" for c in others
-            )
-            probes.append(("has no id", ours, f"{typed} IS NULL", row or "''"))
-        elif kind in ("time", "number", "integer") and is_text(value_type(found)):
+            others = [name for name in columns.values() if name != theirs][:2]
+            row = [f"{_literal(f'{n}=')}, CAST({_quote(n)} AS VARCHAR)" for n in others]
+            probes.append(("has no id", ours, f"{typed} IS NULL", f"concat({_comma(row)})"))
+        elif kind != "text" and parsed:
             bad = f"trim({text}) <> '' AND {typed} IS NULL"
             probes.append(("cannot be parsed", ours, bad, text))
         if kind == "time" and not getattr(found, "tz", None):
             naive = f"{typed} IS NOT NULL"
-            if is_text(value_type(found)):
+            if parsed:
                 zone = r"\d:\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)$"
                 naive += f" AND NOT regexp_matches({text}, '{zone}')"
             probes.append(("has no time zone", ours, naive, text))
     return probes
 
 
-def _count(
-    con: duckdb.DuckDBPyConnection,
-    table: str,
-    source: str,
-    probes: list[tuple[str, str, str, str]],
-    also: str = "count(*)",
-) -> tuple[list[Fault], Any]:
-    """Count all probes in one pass; examples are the smallest, so they do not change by run."""
-    parts = [also]
-    for _, _, rows, example in probes:
-        parts += [f"count(*) FILTER ({rows})", f"min({example}) FILTER ({rows})"]
-    [(first, *found)] = con.execute(f"SELECT {', '.join(parts)} FROM {source}").fetchall()
-    faults = [
-        Fault(kind, table, column, found[2 * i], str(found[2 * i + 1]))
-        for i, (kind, column, _, _) in enumerate(probes)
-        if found[2 * i]
-    ]
-    return faults, first
+def _comma(parts: Sequence[str]) -> str:
+    return ", ', ', ".join(parts) or "''"
+
+
+def _probe(
+    con: duckdb.DuckDBPyConnection, table: str, source: str, probes: Sequence[Probe]
+) -> list[Fault]:
+    """Count all probes in one pass; an example is the smallest, so it is the same on every run."""
+    counts = [f"count(*) FILTER ({rows})" for _, _, rows, _ in probes]
+    examples = [f"min({example}) FILTER ({rows})" for _, _, rows, example in probes]
+    [row] = con.execute(f"SELECT {', '.join(counts + examples)} FROM {source}").fetchall()
+    found = zip(probes, row[: len(probes)], row[len(probes) :], strict=True)
+    return [Fault(kind, table, column, n, str(e)) for (kind, column, _, _), n, e in found if n]
 
 
 def _read_items(
     con: duckdb.DuckDBPyConnection, schema: pa.Schema, columns: dict[str, str], text: list[str]
 ) -> tuple[pa.Table, list[Fault]]:
-    """Read the catalogue into memory, cleaned, item_id ascending; row = item code."""
-    faults, _ = _count(con, "items", "items_given", _probes("items", schema, columns))
+    """Read the catalogue into memory, cleaned, item_id ascending: row = item code."""
     kinds = TABLES["items"]
-    ours = [f"{_typed(c, kinds[name], schema)} AS {name}" for name, c in columns.items()]
-    extra = [f"{_typed(c, 'text', schema)} AS text{i}" for i, c in enumerate(text)]
-    query = f"SELECT DISTINCT {', '.join(ours + extra)} FROM items_given ORDER BY ALL"
+    select = [f"{_typed(theirs, kinds[c], schema)} AS {c}" for c, theirs in columns.items()]
+    select += [f"{_typed(c, 'text', schema)} AS text{i}" for i, c in enumerate(text)]
+    query = f"SELECT DISTINCT {', '.join(select)} FROM items_given ORDER BY ALL"
     table = con.sql(query).to_arrow_table()
+    prose = {columns.get(name) for name in ("title", "brand", "description")}
+    fields = [
+        (clean_text if c in prose else clean_list)(table[f"text{i}"]) for i, c in enumerate(text)
+    ]
+    items = clean_items(table, fields)
+    faults = []
     ids = table["item_id"].drop_null().value_counts()
-    twice = [pair["values"] for pair in ids.to_pylist() if pair["counts"] > 1]
-    if twice:
+    twice = ids.filter(pc.greater(ids.field("counts"), 1)).field("values")
+    if len(twice):
         kind = "has other contents for the same id"
         faults.append(Fault(kind, "items", "item_id", len(twice), str(twice[0])))
     if len(ids) < 2:
-        found = f"{len(ids)} found"
-        faults.append(Fault("has fewer than 2 different ids", "items", "item_id", example=found))
-    nothing = pa.nulls(len(table))
-    names = table.column_names
-    lists = {columns.get("category"), *text} - {
-        columns.get(name) for name in ("title", "brand", "description")
-    }
-    clean = [
-        (clean_list if c in lists else clean_text)(table[f"text{i}"]) for i, c in enumerate(text)
-    ]
-    items = {
-        "item_id": table["item_id"],
-        "title": clean_text(table["title"]),
-        "text": join_text(clean),
-        "category": clean_list(table["category"]) if "category" in names else nothing,
-        "brand": clean_text(table["brand"]) if "brand" in names else nothing,
-        "price": table["price"] if "price" in names else nothing,
-        "available_from": table["available_from"] if "available_from" in names else nothing,
-        "available_until": table["available_until"] if "available_until" in names else nothing,
-    }
-    stored = {"price": pa.float32(), "available_from": pa.timestamp("us", "UTC")}
-    stored["available_until"] = stored["available_from"]
-    stored |= dict.fromkeys(("title", "text", "category", "brand"), pa.large_string())
-    for name, kind in stored.items():
-        column: Any = items[name]
-        items[name] = column.cast(pa.int64()).cast(kind) if "avail" in name else column.cast(kind)
-    silent = pc.equal(items["text"], "")
-    n_silent = pc.sum(silent).as_py() or 0
-    if n_silent:
-        example = str(table["item_id"].filter(silent)[0])
-        faults.append(Fault("has no text", "items", "text", n_silent, example))
-    return pa.table(items), faults
+        kind = "has fewer than 2 different ids"
+        faults.append(Fault(kind, "items", "item_id", example=f"{len(ids)} found"))
+    silent = items.filter(pc.equal(items["text"], ""))["item_id"]
+    if len(silent):
+        faults.append(Fault("has no text", "items", "", len(silent), str(silent[0])))
+    return items, faults
 
 
 def _choose_protocol(
     con: duckdb.DuckDBPyConnection, asked: str, schema: pa.Schema, columns: dict[str, str]
 ) -> tuple[Protocol, list[Fault]]:
-    has_time, has_order = "timestamp" in columns, "order_index" in columns
-    protocol: Protocol = "leave_last_out" if asked == "leave_last_out" else "time"
-    if asked == "auto" and has_time:
+    """Settle "auto" by how many events have a timestamp; there must be one column to order by."""
+    protocol: Protocol = "time" if asked == "time" else "leave_last_out"
+    if asked == "auto" and "timestamp" in columns:
         typed = _typed(columns["timestamp"], "time", schema)
-        query = f"SELECT count({typed}), count(*) FROM events_given"
-        [(given, rows)] = con.execute(query).fetchall()
+        [(given, rows)] = con.execute(
+            f"SELECT count({typed}), count(*) FROM events_given"
+        ).fetchall()
         protocol = "time" if 2 * given >= rows else "leave_last_out"
-    elif asked == "auto":
-        protocol = "leave_last_out"
-    if has_time or (has_order and protocol == "leave_last_out"):
+    if "timestamp" in columns or ("order_index" in columns and protocol == "leave_last_out"):
         return protocol, []
-    found = "no order_index either" if not has_order else "an order_index is there: set protocol"
+    found = "only order_index, which needs split.protocol = 'leave_last_out'"
+    found = found if "order_index" in columns else "neither timestamp nor order_index"
     return protocol, [Fault("is missing", "events", "timestamp", example=found)]
 
 
 def _typed_events(
     schema: pa.Schema, columns: dict[str, str], config: DataConfig, protocol: Protocol
 ) -> str:
-    """SELECT of the events in our types, with the sort key `moment`, `grade` and `weight`."""
-    kinds = TABLES["events"]
-    sql = {name: _typed(theirs, kinds[name], schema) for name, theirs in columns.items()}
-    order = sql.get("order_index") if protocol == "leave_last_out" else None
-    moment = order or sql.get("timestamp", "NULL::BIGINT")
-    kind = f"coalesce({sql['event_type']}, 'event')" if "event_type" in sql else "'event'"
-    grade, weight = _case(config, "grade", "TINYINT"), _case(config, "weight", "FLOAT")
-    optional = {"value": "DOUBLE", "price": "DOUBLE", "session_id": "VARCHAR",
-                "request_id": "VARCHAR", "position": "BIGINT"}  # fmt: skip
-    rest = [f"{sql.get(name, f'NULL::{null}')} AS {name}" for name, null in optional.items()]
-    return (
-        f"SELECT *, {grade} AS grade, {weight} AS weight FROM (SELECT {sql['user_id']} AS user_id, "
-        f"{moment} AS moment, {sql['item_id']} AS item_id, {kind} AS event_type, "
-        f"{', '.join(rest)} FROM events_given)"
-    )
-
-
-def _case(config: DataConfig, name: str, kind: str) -> str:
-    """SQL of the grade or weight by the first rule that holds, NULL where none does."""
-    if not config.event_types:
-        return f"1::{kind}"
-    branches = []
-    for event_type, rules in config.event_types.items():
-        for rule in rules:
-            floor = "" if rule.min_value is None else f" AND value >= {rule.min_value!r}::DOUBLE"
-            when = f"event_type = {_literal(event_type)}{floor}"
-            branches.append(f"WHEN {when} THEN {getattr(rule, name)!r}")
-    return f"CAST(CASE {' '.join(branches)} END AS {kind})"
+    """SELECT of the events as typed columns, with `moment` (to sort by), `grade` and `weight`."""
+    sql = {c: _typed(theirs, TABLES["events"][c], schema) for c, theirs in columns.items()}
+    event_type = f"coalesce({sql.pop('event_type', 'NULL')}, 'event')"
+    timestamp, order = sql.pop("timestamp", "NULL::BIGINT"), sql.pop("order_index", None)
+    moment = order if order and protocol == "leave_last_out" else timestamp
+    columns = {"user_id": sql.pop("user_id"), "moment": moment, "item_id": sql.pop("item_id")}
+    columns |= {"event_type": event_type, "value": "NULL::DOUBLE", "price": "NULL::DOUBLE"} | sql
+    select = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+    rules = [(name, rule) for name, some in config.event_types.items() for rule in some]
+    cases = {"grade": "1", "weight": "1.0"}
+    for column in cases if rules else ():
+        branches = [
+            f"WHEN event_type = {_literal(name)}"
+            + (f" AND value >= {rule.min_value!r}::DOUBLE" if rule.min_value is not None else "")
+            + f" THEN {getattr(rule, column)!r}"
+            for name, rule in rules
+        ]
+        cases[column] = f"CASE {' '.join(branches)} END"
+    graded = f"({cases['grade']})::TINYINT AS grade, ({cases['weight']})::FLOAT AS weight"
+    return f"SELECT *, {graded} FROM (SELECT {select} FROM events_given)"
 
 
 def _count_events(
     con: duckdb.DuckDBPyConnection,
-    typed: str,
+    events: str,
     items: pa.Table | None,
-    schema: pa.Schema,
     columns: dict[str, str],
     config: DataConfig,
-) -> tuple[int, Counter[str], list[Fault]]:
-    """Count the faults of the events and the rows that will be dropped, by reason."""
-    faults, n_rows = _count(con, "events", "events_given", _probes("events", schema, columns))
+) -> tuple[int, dict[str, int], list[Fault]]:
+    """Count the events and those that will be dropped, each under the first reason that holds."""
     known = "TRUE"
+    faults: list[Fault] = []
     if items is not None:
-        events_kind = value_type(schema.field(columns["item_id"]).type)
-        same = is_text(events_kind) == is_text(items.schema.field("item_id").type)
-        if not same:
-            found = f"{events_kind} here, {items.schema.field('item_id').type} in items"
-            kind = "has another type than items.item_id"
-            faults.append(Fault(kind, "events", "item_id", example=found))
-        else:
+        here = con.sql(f"SELECT item_id FROM ({events}) LIMIT 1").to_arrow_table().schema.types[0]
+        there = items.schema.field("item_id").type
+        if is_text(here) == is_text(there):
             codes = pa.array(np.arange(len(items), dtype=np.int32))
             con.register("codes", pa.table({"item_id": items["item_id"], "item_code": codes}))
-            known = "item_code IS NOT NULL"
-    source = f"({typed})" + (" LEFT JOIN codes USING (item_id)" if known != "TRUE" else "")
-    no_time, unknown = "moment IS NULL", f"moment IS NOT NULL AND NOT ({known})"
-    no_rule = f"moment IS NOT NULL AND {known} AND grade IS NULL"
-    probes = [
-        ("has no time", "timestamp", no_time, "CAST(user_id AS VARCHAR)"),
-        ("is not in items", "item_id", unknown, "CAST(item_id AS VARCHAR)"),
+            events, known = f"{events} LEFT JOIN codes USING (item_id)", "item_code IS NOT NULL"
+        else:
+            kind = "has another type than items.item_id"
+            faults.append(Fault(kind, "events", "item_id", example=f"{here} here, {there} there"))
+    timed = "moment IS NOT NULL"
+    kept = f"{timed} AND {known} AND grade IS NOT NULL"
+    no_rule = f"{timed} AND {known} AND grade IS NULL"
+    drops = [
+        ("has no time", "timestamp", "moment IS NULL", "CAST(user_id AS VARCHAR)"),
+        ("is not in items", "item_id", f"{timed} AND NOT ({known})", "CAST(item_id AS VARCHAR)"),
         ("matches no rule of data.event_types", "event_type", no_rule, "event_type"),
     ]
-    also = "{'types': histogram(event_type), 'few': min(user_id) IS NOT DISTINCT FROM max(user_id)}"
-    found_faults, also_found = _count(con, "events", source, probes, also)
-    dropped = Counter({f.kind: f.rows for f in found_faults})
-    if also_found["few"]:
-        one = "all rows have the same user"
-        faults.append(Fault("has fewer than 2 different ids", "events", "user_id", example=one))
-    if sum(dropped.values()) == n_rows:
-        faults.append(Fault("has no event left", "events", example=str(dict(dropped))))
-    faults += _type_faults(also_found["types"], columns, config)
-    return n_rows, dropped, faults + found_faults
+    dropped = _probe(con, "events", f"({events})", drops)
+    [(n_rows, types, n_kept, several)] = con.execute(
+        f"SELECT count(*), histogram(event_type), count(*) FILTER ({kept}), "
+        f"min(user_id) FILTER ({kept}) <> max(user_id) FILTER ({kept}) FROM ({events})"
+    ).fetchall()
+    unknown = match_event_types(types, columns, config)
+    faults += dropped + unknown
+    if not n_kept and not unknown:
+        reasons = ", ".join(f"{f.rows:,} {f.kind}" for f in dropped)
+        faults.append(Fault("has no event left", "events", example=f"of {n_rows:,}: {reasons}"))
+    elif n_kept and not several:
+        kind = "has fewer than 2 different ids"
+        faults.append(Fault(kind, "events", "user_id", example=f"{n_kept:,} events of one user"))
+    return n_rows, {f.kind: f.rows for f in dropped}, faults
 
 
-def _type_faults(
-    types: Mapping[str, int], columns: dict[str, str], config: DataConfig
-) -> list[Fault]:
-    rules = [rule for some in config.event_types.values() for rule in some]
-    faults = []
-    if any(rule.min_value is not None for rule in rules) and "value" not in columns:
-        faults.append(Fault("is compared by data.event_types but missing", "events", "value"))
-    if config.event_types:
-        unknown = {name: n for name, n in types.items() if name not in config.event_types}
-        if unknown:
-            names = ", ".join(sorted(unknown)[:10])
-            kind, rows = "has types without a grade", sum(unknown.values())
-            faults.append(Fault(kind, "events", "event_type", rows, names))
-    elif "event_type" in columns:
-        names = ", ".join(sorted(types)[:10])
-        kind = "has types but no data.event_types"
-        faults.append(Fault(kind, "events", "event_type", sum(types.values()), names))
-    return faults
-
-
-def _count_users(con: duckdb.DuckDBPyConnection, schema: pa.Schema, name: str) -> list[Fault]:
-    return _count(con, "users", "users_given", _probes("users", schema, {"user_id": name}))[0]
-
-
-# ----------------------------------------------------------------------------------------- writing
+# --- writing: one bucket in memory at a time -----------------------------------------------------
 
 
 @dataclass
 class _Totals:
-    """Sums over buckets."""
+    """Sums over the buckets written so far."""
 
     users: int = 0
     events: int = 0
     copies: int = 0
-    content: int = 0  # sum of row hashes modulo 2**64: does not depend on the order of rows
+    content: int = 0  # sum of row hashes modulo 2**64, so it does not depend on the order of rows
     types: Counter[str] = field(default_factory=Counter)
     taken: Counter[int] = field(default_factory=Counter)  # day or position -> events, grade > 0
     again: Counter[int] = field(default_factory=Counter)  # of these: the user had the item before
-    span: tuple[int, int] = (ALWAYS_UNTIL, ALWAYS_FROM)
+    first: int = ALWAYS_UNTIL
+    last: int = ALWAYS_FROM
 
 
-def _write(
-    con: duckdb.DuckDBPyConnection,
-    work: Path,
-    checked: _Checked,
-    config: DataConfig,
-    share: float,
-    stamps: str | None,
-    say: Say,
-) -> Manifest:
-    """Write items, users and buckets into `work`; return the manifest."""
-    dated = checked.protocol == "time"
-    pq.write_table(checked.items, work / "items.parquet", compression="zstd")
-    n_buckets = max(1, -(-checked.n_rows // config.bucket_rows))
+def _write_events(
+    con: duckdb.DuckDBPyConnection, work: Path, checked: _Checked, n_buckets: int, say: Say
+) -> _Totals:
+    """Split the events into buckets on disk, then sort and write one after the other."""
     split = work / "split"
-    con.execute(
-        f"COPY (SELECT * EXCLUDE (item_id), md5_number_lower(CAST(user_id AS VARCHAR)) "
-        f"% {n_buckets} AS bucket FROM ({checked.typed}) JOIN codes USING (item_id) "
-        f"WHERE moment IS NOT NULL AND grade IS NOT NULL) "
-        f"TO {_literal(str(split))} (FORMAT parquet, PARTITION_BY (bucket))"
+    events = (
+        "SELECT * EXCLUDE (item_id), md5_number_lower(CAST(user_id AS VARCHAR)) AS content, "
+        f"content % {n_buckets} AS bucket FROM ({checked.events}) JOIN codes USING (item_id) "
+        "WHERE moment IS NOT NULL AND grade IS NOT NULL"
     )
+    con.execute(
+        f"COPY ({events}) TO {_literal(str(split))} (FORMAT parquet, PARTITION_BY (bucket))"
+    )
+    say(f"split into {n_buckets} buckets")
     (work / "events").mkdir()
     totals = _Totals()
     writer = None
     for i in range(n_buckets):
-        parts = split / f"bucket={i}"
-        users = _write_bucket(con, work, parts, i, dated, len(checked.items), totals)
-        if users is not None:
-            writer = writer or pq.ParquetWriter(work / "users.parquet", users.schema)
-            writer.write_table(users)
-        shutil.rmtree(parts, ignore_errors=True)
+        files = [str(path) for path in (split / f"bucket={i}").glob("*.parquet")]
+        rows = con.sql(
+            f"SELECT DISTINCT * EXCLUDE (bucket) FROM {'read_parquet(?)' if files else f'({events})'} "
+            f"ORDER BY user_id, moment, item_code, event_type, value, price {'' if files else 'LIMIT 0'}",
+            params=[files] if files else [],
+        ).to_arrow_table()
+        totals.copies += sum(pq.read_metadata(path).num_rows for path in files) - len(rows)
+        users = _write_bucket(work, i, rows, checked, totals)
+        writer = writer or pq.ParquetWriter(work / "users.parquet", users.schema)
+        writer.write_table(users)
+        shutil.rmtree(split / f"bucket={i}", ignore_errors=True)
         say(f"bucket {i + 1} of {n_buckets}: {totals.events:,} events so far")
     if writer is not None:
         writer.close()
-    shutil.rmtree(split, ignore_errors=True)
-    days = np.array(sorted(totals.taken))
-    taken = np.array([totals.taken[d] for d in days])
-    windows = cut_windows(days, taken, share) if dated else LEAVE_LAST_OUT
-    before = days < windows.ranker // windows.unit
-    again = sum(totals.again[d] for d in days[before])
-    copies = {"is an exact copy of another row": totals.copies} if totals.copies else {}
-    warnings = checked.warnings + check_tables(
-        [Fault(kind, "events", rows=n) for kind, n in copies.items()], {}
-    )
-    return Manifest(
-        version=VERSION,
-        fingerprint=_fingerprint(checked.items, totals, windows, checked.protocol),
-        inputs=stamps,
-        protocol=checked.protocol,
-        dated=dated,
-        windows=windows,
-        n_users=totals.users,
-        n_items=len(checked.items),
-        n_events=totals.events,
-        n_buckets=n_buckets,
-        n_rows=checked.n_rows,
-        dropped=checked.dropped | copies,
-        event_types=dict(sorted(totals.types.items())),
-        first_moment=totals.span[0],
-        last_moment=totals.span[1],
-        repeat_share=float(again / max(1, taken[before].sum())),
-        columns_used=checked.columns,
-        text_columns=checked.text,
-        warnings=warnings,
-    )
+    shutil.rmtree(split)
+    return totals
 
 
 def _write_bucket(
-    con: duckdb.DuckDBPyConnection,
-    work: Path,
-    parts: Path,
-    i: int,
-    dated: bool,
-    n_items: int,
-    totals: _Totals,
-) -> pa.Table | None:
-    """Sort one bucket, write it, add to the totals; return its rows of the user table."""
-    files = sorted(str(path) for path in parts.glob("*.parquet"))
-    if not files:
-        _write_events(work, i, np.empty(0, np.int64), np.empty(0, np.int64), None)
-        return None
-    columns = "user_id, moment, item_code, event_type, value, price, session_id, request_id, position, grade, weight"
-    texts = ", ".join(
-        f"coalesce(CAST({c} AS VARCHAR), '')"
-        for c in columns.replace("value", "CAST(value AS FLOAT)")
-        .replace("price", "CAST(price AS FLOAT)")
-        .split(", ")
-    )
-    rows = con.sql(
-        f"SELECT *, md5_number_lower(concat_ws('|', {texts})) AS content FROM (SELECT DISTINCT "
-        f"{columns} FROM read_parquet(?, hive_partitioning = false)) ORDER BY ALL",
-        params=[files],
-    ).to_arrow_table()
-    n_given = sum(pq.ParquetFile(path).metadata.num_rows for path in files)
+    work: Path, i: int, rows: pa.Table, checked: _Checked, totals: _Totals
+) -> pa.Table:
+    """Write the sorted rows of one bucket, add to the totals, return its part of the users."""
     runs: Any = pc.run_end_encode(rows["user_id"].combine_chunks(), run_end_type=pa.int64())
-    indptr = np.concatenate([[0], runs.run_ends.to_numpy()])
+    indptr = np.append(0, runs.run_ends.to_numpy())
     n_users, lengths = len(runs.values), np.diff(indptr)
     row = np.repeat(np.arange(n_users), lengths)
-    item, grade = rows["item_code"].to_numpy(), rows["grade"].to_numpy()
+    grade = rows["grade"].to_numpy()
+    dated = checked.protocol == "time"
     moment = rows["moment"].to_numpy() if dated else _positions(grade, indptr)
-    _write_events(work, i, totals.users + row, moment, rows)
-    _add(totals, row, item, moment, grade, n_items, dated)
-    for pair in rows["event_type"].value_counts().to_pylist():
-        totals.types[pair["values"]] += pair["counts"]
-    totals.content += int(rows["content"].to_numpy().sum(dtype=np.uint64))
-    totals.copies += n_given - len(rows)
+    table = pa.table(
+        {
+            "user_code": totals.users + row,
+            "item_code": rows["item_code"].cast(pa.int32()),
+            "moment": moment,
+            "grade": grade,
+            "weight": rows["weight"],
+            "price": rows["price"].cast(pa.float32()),
+            "event_type": rows["event_type"].dictionary_encode().combine_chunks(),
+            "value": rows["value"].cast(pa.float32()),
+        }
+    )
+    pq.write_table(table, _bucket_path(work, i), compression="zstd")
+    taken = grade > 0
+    pair = row * len(checked.items) + table["item_code"].to_numpy()
+    _count_taken(totals, pair[taken], moment[taken], DAY if dated else 1)
+    types = rows["event_type"].value_counts().to_pylist()
+    totals.types.update({pair["values"]: pair["counts"] for pair in types})
+    totals.content = (totals.content + _content(rows["content"], table)) % 2**64
+    if len(rows):
+        totals.first = min(totals.first, int(moment.min()))
+        totals.last = max(totals.last, int(moment.max()))
     codes = np.arange(totals.users, totals.users + n_users)
     totals.users, totals.events = totals.users + n_users, totals.events + len(rows)
     bucket = np.full(n_users, i, np.int32)
-    return pa.table(
-        {"user_code": codes, "user_id": runs.values, "bucket": bucket, "n_events": lengths}
-    )
-
-
-def _positions(grade: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """(n_events,) int64: -1 for the last event of grade > 0 of each user, -2 before it, ..."""
-    taken = np.concatenate([[0], np.cumsum(grade > 0)])  # so far, over all users
-    so_far, at_end = taken[1:], np.repeat(taken[indptr[1:]], np.diff(indptr))
-    return so_far - at_end - 1
-
-
-def _add(
-    totals: _Totals,
-    row: np.ndarray,
-    item: np.ndarray,
-    moment: np.ndarray,
-    grade: np.ndarray,
-    n_items: int,
-    dated: bool,
-) -> None:
-    unit = Windows(0, 0, 0, 0, dated).unit
-    mask = grade > 0
-    pair, when = (row * n_items + item)[mask], moment[mask]
-    _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
-    again = when > when[first][inverse]  # rows are sorted by moment: the first is the earliest
-    for counter, moments in ((totals.taken, when), (totals.again, when[again])):
-        days, counts = np.unique(moments // unit, return_counts=True)
-        counter.update(dict(zip(days.tolist(), counts.tolist(), strict=True)))
-    low, high = totals.span
-    totals.span = min(low, int(moment.min())), max(high, int(moment.max()))
-
-
-def _write_events(
-    work: Path, i: int, user: np.ndarray, moment: np.ndarray, rows: pa.Table | None
-) -> None:
-    columns = {
-        "item_code": pa.int32(),
-        "grade": pa.int8(),
-        "weight": pa.float32(),
-        "price": pa.float32(),
-        "event_type": pa.string(),
-        "value": pa.float32(),
-    }
-    rest = {
-        name: pa.array([], kind) if rows is None else rows[name].cast(kind)
-        for name, kind in columns.items()
-    }
-    rest["event_type"] = rest["event_type"].dictionary_encode()
-    table = pa.table({"user_code": user, "moment": moment} | rest)
-    order = ["user_code", "item_code", "moment", "grade", "weight", "price", "event_type", "value"]
-    pq.write_table(table.select(order), _bucket_path(work, i), compression="zstd")
+    columns = {"user_code": codes, "user_id": runs.values, "bucket": bucket, "n_events": lengths}
+    return pa.table(columns)
 
 
 def _bucket_path(folder: Path, i: int) -> Path:
     return folder / "events" / f"bucket-{i:05d}.parquet"
 
 
-# ------------------------------------------------------------------------- folders and fingerprints
+def _positions(grade: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """(n_events,) int64 moments where only the order is known, see the top of this file."""
+    taken = np.append(0, np.cumsum(grade > 0))  # up to and with each event, over all users
+    at_end = np.repeat(taken[indptr[1:]], np.diff(indptr))
+    return np.asarray(taken[1:] - at_end - 1, np.int64)
+
+
+def _count_taken(totals: _Totals, pair: np.ndarray, moment: np.ndarray, unit: int) -> None:
+    """Count what was taken by day, and how much of it the user had taken strictly before.
+
+    Args:
+        totals: counted into.
+        pair: (n_taken,) int64, one number for each (user, item).
+        moment: (n_taken,) int64, ascending within a user.
+        unit: what one "day" is, in moments.
+    """
+    _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
+    again = moment > moment[first][inverse]
+    for counter, moments in ((totals.taken, moment), (totals.again, moment[again])):
+        days, counts = np.unique(moments // unit, return_counts=True)
+        counter.update(dict(zip(days.tolist(), counts.tolist(), strict=True)))
+
+
+def _content(user: pa.ChunkedArray, table: pa.Table) -> int:
+    """Hash each event by its user's id and all that is kept of it; return the sum modulo 2**64."""
+    encoded: Any = table["event_type"].combine_chunks()
+    names = [hashlib.md5(name.encode()).digest()[:8] for name in encoded.dictionary.to_pylist()]
+    columns = [np.frombuffer(b"".join(names), np.uint64)[encoded.indices.to_numpy()]]
+    columns += [table[n].to_numpy().astype(np.uint64) for n in ("item_code", "moment", "grade")]
+    for name in ("weight", "price", "value"):
+        number = pc.fill_null(table[name], np.nan).to_numpy()
+        columns.append(number.view(np.uint32).astype(np.uint64))
+    content = user.to_numpy().astype(np.uint64)
+    for column in columns:  # the mixing steps of splitmix64
+        content = (content ^ column) * np.uint64(0xBF58476D1CE4E5B9) + np.uint64(0x9E3779B97F4A7C15)
+        content ^= content >> np.uint64(31)
+    return int(content.sum(dtype=np.uint64))
+
+
+def _manifest(
+    checked: _Checked, totals: _Totals, n_buckets: int, share: float, inputs: str | None
+) -> Manifest:
+    days = np.array(sorted(totals.taken), np.int64)
+    taken = np.array([totals.taken[day] for day in days.tolist()], np.int64)
+    if not len(days):
+        raise ConfigError("events: all have grade 0; data.event_types must give one type grade 1")
+    dated = checked.protocol == "time"
+    windows = cut_windows(days, taken, share) if dated else LEAVE_LAST_OUT
+    early = days < windows.ranker // windows.unit
+    again = sum(totals.again[day] for day in days[early].tolist())
+    copies = [Fault(COPIES, "events", rows=totals.copies)] if totals.copies else []
+    return Manifest(
+        version=VERSION,
+        fingerprint=_fingerprint(checked, totals, windows),
+        inputs=inputs,
+        protocol=checked.protocol,
+        windows=windows,
+        n_users=totals.users,
+        n_items=len(checked.items),
+        n_events=totals.events,
+        n_buckets=n_buckets,
+        n_rows=checked.n_rows,
+        dropped=checked.dropped | {fault.kind: fault.rows for fault in copies},
+        event_types=dict(sorted(totals.types.items())),
+        first_moment=totals.first,
+        last_moment=totals.last,
+        repeat_share=again / max(1, int(taken[early].sum())),
+        columns_used=checked.columns,
+        text_columns=tuple(checked.text),
+        warnings=(*checked.warnings, *check_tables(copies, {"events": checked.source})),
+    )
+
+
+# --- folders and fingerprints --------------------------------------------------------------------
 
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder beside `target` that takes its place if all goes well."""
+    """Give an empty folder beside `target` that takes its place if all goes well.
+
+    Raises:
+        ConfigError: `target` is there and is no prepared folder, so it must not be replaced.
+    """
+    if target.exists() and not (target / "manifest.json").is_file():
+        if not target.is_dir() or any(target.iterdir()):
+            raise ConfigError(f"{target} exists and is no prepared folder; choose another place")
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    outer = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    work, old = outer / "new", outer / "old"
+    work.mkdir()
     try:
         yield work
-        work.chmod(0o755)
         if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-            target.rename(old / "old")
+            target.rename(old)
+        try:
             work.rename(target)
-            shutil.rmtree(old)
-        else:
-            work.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(outer, ignore_errors=True)
 
 
 @contextmanager
 def _database(work: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    con = duckdb.connect(":memory:")
-    try:
+    spill = work / "spill"
+    with duckdb.connect(":memory:") as con:
         con.execute("SET TimeZone = 'UTC'")
         con.execute(f"SET memory_limit = {_literal(memory_limit)}")
-        con.execute(f"SET temp_directory = {_literal(str(work / 'spill'))}")
+        con.execute(f"SET temp_directory = {_literal(str(spill))}")
+        con.execute("SET preserve_insertion_order = false")  # every result is sorted anyway
         yield con
-    finally:
-        con.close()
-        shutil.rmtree(work / "spill", ignore_errors=True)
+    shutil.rmtree(spill, ignore_errors=True)
 
 
 def _inputs(
@@ -744,22 +684,31 @@ def _inputs(
     """Hash the files (path, size, time of change) and settings; None if a table is in memory."""
     try:
         stamps = {name: stamp(source) for name, source in sources.items()}
-    except SchemaError:  # will be worded with all other problems
+    except SchemaError:  # to be reported with all other problems
         return None
     if None in stamps.values():
         return None
-    settings = config.model_dump(mode="json", exclude={"memory_limit", "events", "items", "users"})
+    settings = config.model_dump(mode="json", exclude={"events", "items", "users", "memory_limit"})
     text = json.dumps([VERSION, stamps, settings, protocol, share], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _fingerprint(items: pa.Table, totals: _Totals, windows: Windows, protocol: str) -> str:
-    digest = hashlib.sha256(repr((VERSION, protocol, windows, totals.events)).encode())
-    digest.update((totals.content % 2**64).to_bytes(8, "big"))
-    for name in items.column_names:
-        for value in items[name].to_pylist():
-            digest.update(f"{value!r}\n".encode())
+def _fingerprint(checked: _Checked, totals: _Totals, windows: Windows) -> str:
+    """Hash what was prepared: the same data gives the same hash in any form, order or bucketing."""
+    content = (VERSION, checked.protocol, windows, totals.events, totals.content)
+    digest = hashlib.sha256(repr(content).encode())
+    for column in checked.items.columns:
+        if is_text(column.type):
+            digest.update(pc.fill_null(pc.binary_length(column), -1).to_numpy().tobytes())
+            digest.update("".join(pc.fill_null(column, "").to_pylist()).encode())
+        else:
+            whole = column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
+            always = np.nan if pa.types.is_floating(whole.type) else ALWAYS_UNTIL
+            digest.update(pc.fill_null(whole, always).to_numpy().tobytes())
     return digest.hexdigest()
+
+
+# --- arrays of a prepared folder -----------------------------------------------------------------
 
 
 def _array(column: pa.ChunkedArray) -> np.ndarray:
@@ -767,8 +716,9 @@ def _array(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:
-    """(n,) int32: the rank of each value among the distinct ones, -1 for none."""
-    values = _array(pc.fill_null(column, ""))
-    names = np.unique(values)
-    codes = np.searchsorted(names, values).astype(np.int32)
-    return np.asarray(np.where(values == "", -1, codes - (names[:1] == "").sum()), np.int32)
+    """(n,) int32: the rank of each value among the distinct ones, -1 for null."""
+    encoded: Any = column.combine_chunks().dictionary_encode()
+    rank = np.empty(len(encoded.dictionary) + 1, np.int32)
+    rank[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(rank) - 1)
+    rank[-1] = -1
+    return np.asarray(rank[pc.fill_null(encoded.indices, -1).to_numpy()])

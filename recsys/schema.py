@@ -66,7 +66,7 @@ ERRORS = {  # fault -> what to do
     "has the wrong type": "convert the column",
     "has no id": "remove these rows or fill in the id",
     "cannot be parsed": "write times as 2026-01-31T12:00:00Z and numbers as 12.5",
-    "has other contents for the same id": "keep one row for each item_id",
+    "has other contents for the same id": "keep one row for each id",
     "has another type than items.item_id": "bring both tables with ids of one type",
     "has fewer than 2 different ids": "bring at least 2",
     "has types without a grade": "give each one a grade: data.event_types.<type> = {{grade = 1}}",
@@ -81,7 +81,7 @@ WARNINGS = {  # fault -> what was done
     "is an exact copy of another row": "dropped",
     "has no text": "kept; the encoder sees an empty text",
     "has no time zone": "read as UTC",
-    "has no events": "kept out: only users with events are prepared",
+    "is read by nothing yet": "only its user_id was checked",
 }
 
 
@@ -91,7 +91,7 @@ class EventRule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     grade: int = Field(ge=0, le=20)
     weight: float = Field(1.0, ge=0, allow_inf_nan=False)  # in training
-    min_value: float | None = None  # the rule holds only where `value` >= this
+    min_value: float | None = Field(None, allow_inf_nan=False)  # holds only where `value` >= this
 
 
 class DataConfig(BaseModel):
@@ -177,6 +177,26 @@ def text_columns(
     ]
 
 
+def match_event_types(
+    types: Mapping[str, int], columns: Mapping[str, str], config: DataConfig
+) -> list[Fault]:
+    """Compare the event types that occur (type -> rows) with those that have rules."""
+    faults = []
+    rules = [rule for some in config.event_types.values() for rule in some]
+    if any(rule.min_value is not None for rule in rules) and "value" not in columns:
+        faults.append(Fault("is compared by data.event_types but missing", "events", "value"))
+    unknown = {name: n for name, n in types.items() if name not in config.event_types}
+    if unknown and (config.event_types or "event_type" in columns):
+        kind = (
+            "has types without a grade"
+            if config.event_types
+            else "has types but no data.event_types"
+        )
+        names = ", ".join(sorted(unknown)[:10])
+        faults.append(Fault(kind, "events", "event_type", sum(unknown.values()), names))
+    return faults
+
+
 def value_type(kind: pa.DataType) -> pa.DataType:
     """Return the type of the values: that of the dictionary for a dictionary-encoded column."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -258,8 +278,40 @@ def clean_list(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 def join_text(fields: Sequence[pa.Array]) -> pa.Array:
     """Join clean fields into one text each: "first. second", without empty ones or ".."."""
-    trimmed: list[Any] = [pc.utf8_rtrim(field, ". ") for field in fields]
-    given = [pc.if_else(pc.equal(f, ""), pa.scalar(None, f.type), f) for f in trimmed]
-    separator = pa.scalar(". ", pa.large_string())
+    given = [_none(pc.utf8_rtrim(field, ". ")) for field in fields]
+    separator: Any = pa.scalar(". ", pa.large_string())
     joined: Any = pc.binary_join_element_wise(*given, separator, null_handling="skip")
     return joined
+
+
+def clean_items(table: pa.Table, text: Sequence[pa.Array]) -> pa.Table:
+    """Make the catalogue out of typed columns.
+
+    Args:
+        table: (n_items,) columns named as in `TABLES`, times as int64 microseconds.
+        text: clean fields of the encoder's text, in order.
+
+    Returns:
+        Every column of the prepared catalogue; null where nothing is known, "" for title and text.
+    """
+    empty = pa.nulls(len(table))
+    given = {name: table[name] for name in table.column_names}
+    moment, string = pa.timestamp("us", "UTC"), pa.large_string()
+    category, brand = (given.get(name, empty).cast(string) for name in ("category", "brand"))
+    return pa.table(
+        {
+            "item_id": table["item_id"],
+            "title": clean_text(table["title"]),
+            "text": join_text(text),
+            "category": _none(clean_list(category)),
+            "brand": _none(clean_text(brand)),
+            "price": given.get("price", empty).cast(pa.float32()),
+            "available_from": given.get("available_from", empty).cast(pa.int64()).cast(moment),
+            "available_until": given.get("available_until", empty).cast(pa.int64()).cast(moment),
+        }
+    )
+
+
+def _none(column: pa.Array) -> pa.Array:
+    """Return the strings with null for ""."""
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
