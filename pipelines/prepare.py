@@ -42,12 +42,15 @@ from recsys.errors import ConfigError, SchemaError
 from recsys.reading import open_table, stamp
 from recsys.schema import (
     TABLES,
+    Column,
     DataConfig,
     Fault,
+    Table,
     check_tables,
     clean_items,
     clean_list,
     clean_text,
+    file_names,
     is_text,
     match_columns,
     match_event_types,
@@ -109,17 +112,15 @@ class Prepared:
 
     def items(self) -> Items:
         """Read the catalogue; without dates, every item is always available."""
-        table = pq.read_table(self.folder / "items.parquet")
+        table: Table = pq.read_table(self.folder / "items.parquet")
         moments = []
         for name, always in (("available_from", ALWAYS_FROM), ("available_until", ALWAYS_UNTIL)):
             known = pc.fill_null(table[name].cast(pa.int64()), always).to_numpy()
             moments.append(known if self.manifest.dated else np.full(len(table), always))
-        return Items(
-            *(_array(table[name]) for name in ("item_id", "title", "text")),
-            *(_codes(table[name]) for name in ("category", "brand")),
-            pc.fill_null(table["price"], np.nan).to_numpy(),
-            *moments,
-        )
+        ids, title, text = (_array(table[name]) for name in ("item_id", "title", "text"))
+        category, brand = (_codes(table[name]) for name in ("category", "brand"))
+        price = pc.fill_null(table["price"], np.nan).to_numpy()
+        return Items(ids, title, text, category, brand, price, *moments)
 
     def user_ids(self) -> np.ndarray:
         """Return the (n_users,) ids by user code: object (str) or int64."""
@@ -128,7 +129,7 @@ class Prepared:
     def bucket(self, i: int) -> Log:
         """Read the events of bucket `i`."""
         names = ["user_code", "item_code", "moment", "grade", "weight", "price"]
-        table = pq.read_table(_bucket_path(self.folder, i), columns=names)
+        table: Table = pq.read_table(_bucket_path(self.folder, i), columns=names)
         user, item, moment, grade, weight = (table[name].to_numpy() for name in names[:5])
         starts = np.flatnonzero(np.diff(user, prepend=-1))
         indptr = np.append(starts, len(user)).astype(np.int64)
@@ -216,7 +217,7 @@ def prepare(
 class _Checked:
     """Tables that can be prepared: items in memory, events as SQL over wherever they are."""
 
-    items: pa.Table
+    items: Table
     events: str  # SELECT of `_typed_events`
     n_rows: int
     protocol: Protocol
@@ -237,7 +238,7 @@ def _check(
     faults: list[Fault] = []
     text: list[str] = []
     for name, source in sources.items():
-        table, found = _open(name, source)
+        table, found = _open(name, source, config)
         if table is not None:
             columns[name], found = match_columns(name, table.schema, config)
             if name == "items":
@@ -278,9 +279,10 @@ def _check(
                     names["events"])  # fmt: skip
 
 
-def _open(name: str, source: Any) -> tuple[ds.Dataset | None, list[Fault]]:
+def _open(name: str, source: Any, config: DataConfig) -> tuple[ds.Dataset | None, list[Fault]]:
+    numbers = [c for c, kind in TABLES[name].items() if kind == "number"]
     try:
-        table = open_table(source)
+        table = open_table(source, {n for c in numbers for n in file_names(name, c, config)})
         if table.head(1).num_rows:
             return table, []
     except (SchemaError, pa.ArrowException, OSError) as error:
@@ -297,7 +299,7 @@ def _literal(text: str) -> str:
 
 
 def _typed(theirs: str, kind: str, schema: pa.Schema) -> str:
-    """SQL of the file's column `theirs` as what its `kind` is here; null where it does not parse."""
+    """SQL of the file's column `theirs` as what its `kind` is here, null where it is not."""
     column, found = _quote(theirs), value_type(schema.field(theirs).type)
     if kind == "time":
         zoned = is_text(found) or getattr(found, "tz", None)
@@ -351,13 +353,13 @@ def _probe(
 
 def _read_items(
     con: duckdb.DuckDBPyConnection, schema: pa.Schema, columns: dict[str, str], text: list[str]
-) -> tuple[pa.Table, list[Fault]]:
+) -> tuple[Table, list[Fault]]:
     """Read the catalogue into memory, cleaned, item_id ascending: row = item code."""
     kinds = TABLES["items"]
     select = [f"{_typed(theirs, kinds[c], schema)} AS {c}" for c, theirs in columns.items()]
     select += [f"{_typed(c, 'text', schema)} AS text{i}" for i, c in enumerate(text)]
     query = f"SELECT DISTINCT {', '.join(select)} FROM items_given ORDER BY ALL"
-    table = con.sql(query).to_arrow_table()
+    table: Table = con.sql(query).to_arrow_table()
     prose = {columns.get(name) for name in ("title", "brand", "description")}
     fields = [
         (clean_text if c in prose else clean_list)(table[f"text{i}"]) for i, c in enumerate(text)
@@ -365,14 +367,14 @@ def _read_items(
     items = clean_items(table, fields)
     faults = []
     ids = table["item_id"].drop_null().value_counts()
-    twice = ids.filter(pc.greater(ids.field("counts"), 1)).field("values")
+    twice = ids.field("values").filter(pc.greater(ids.field("counts"), pa.scalar(1)))
     if len(twice):
         kind = "has other contents for the same id"
         faults.append(Fault(kind, "items", "item_id", len(twice), str(twice[0])))
     if len(ids) < 2:
         kind = "has fewer than 2 different ids"
         faults.append(Fault(kind, "items", "item_id", example=f"{len(ids)} found"))
-    silent = items.filter(pc.equal(items["text"], ""))["item_id"]
+    silent = items.filter(pc.equal(items["text"], pa.scalar("", pa.large_string())))["item_id"]
     if len(silent):
         faults.append(Fault("has no text", "items", "", len(silent), str(silent[0])))
     return items, faults
@@ -424,7 +426,7 @@ def _typed_events(
 def _count_events(
     con: duckdb.DuckDBPyConnection,
     events: str,
-    items: pa.Table | None,
+    items: Table | None,
     columns: dict[str, str],
     config: DataConfig,
 ) -> tuple[int, dict[str, int], list[Fault]]:
@@ -435,8 +437,9 @@ def _count_events(
         here = con.sql(f"SELECT item_id FROM ({events}) LIMIT 1").to_arrow_table().schema.types[0]
         there = items.schema.field("item_id").type
         if is_text(here) == is_text(there):
-            codes = pa.array(np.arange(len(items), dtype=np.int32))
-            con.register("codes", pa.table({"item_id": items["item_id"], "item_code": codes}))
+            code = pa.array(np.arange(len(items), dtype=np.int32))
+            codes: Any = {"item_id": items["item_id"], "item_code": code}
+            con.register("codes", pa.table(codes))
             events, known = f"{events} LEFT JOIN codes USING (item_id)", "item_code IS NOT NULL"
         else:
             kind = "has another type than items.item_id"
@@ -502,9 +505,10 @@ def _write_events(
     writer = None
     for i in range(n_buckets):
         files = [str(path) for path in (split / f"bucket={i}").glob("*.parquet")]
+        source, limit = ("read_parquet(?)", "") if files else (f"({events})", "LIMIT 0")
         rows = con.sql(
-            f"SELECT DISTINCT * EXCLUDE (bucket) FROM {'read_parquet(?)' if files else f'({events})'} "
-            f"ORDER BY user_id, moment, item_code, event_type, value, price {'' if files else 'LIMIT 0'}",
+            f"SELECT DISTINCT * EXCLUDE (bucket) FROM {source} "
+            f"ORDER BY user_id, moment, item_code, event_type, value, price {limit}",
             params=[files] if files else [],
         ).to_arrow_table()
         totals.copies += sum(pq.read_metadata(path).num_rows for path in files) - len(rows)
@@ -519,29 +523,26 @@ def _write_events(
     return totals
 
 
-def _write_bucket(
-    work: Path, i: int, rows: pa.Table, checked: _Checked, totals: _Totals
-) -> pa.Table:
+def _write_bucket(work: Path, i: int, rows: Table, checked: _Checked, totals: _Totals) -> Table:
     """Write the sorted rows of one bucket, add to the totals, return its part of the users."""
-    runs: Any = pc.run_end_encode(rows["user_id"].combine_chunks(), run_end_type=pa.int64())
-    indptr = np.append(0, runs.run_ends.to_numpy())
+    runs: Any = pc.call_function("run_end_encode", [rows["user_id"].combine_chunks()])
+    indptr = np.append(0, runs.run_ends.to_numpy()).astype(np.int64)
     n_users, lengths = len(runs.values), np.diff(indptr)
     row = np.repeat(np.arange(n_users), lengths)
     grade = rows["grade"].to_numpy()
     dated = checked.protocol == "time"
     moment = rows["moment"].to_numpy() if dated else _positions(grade, indptr)
-    table = pa.table(
-        {
-            "user_code": totals.users + row,
-            "item_code": rows["item_code"].cast(pa.int32()),
-            "moment": moment,
-            "grade": grade,
-            "weight": rows["weight"],
-            "price": rows["price"].cast(pa.float32()),
-            "event_type": rows["event_type"].dictionary_encode().combine_chunks(),
-            "value": rows["value"].cast(pa.float32()),
-        }
-    )
+    columns: Any = {
+        "user_code": totals.users + row,
+        "item_code": rows["item_code"].cast(pa.int32()),
+        "moment": moment,
+        "grade": grade,
+        "weight": rows["weight"],
+        "price": rows["price"].cast(pa.float32()),
+        "event_type": rows["event_type"].dictionary_encode().combine_chunks(),
+        "value": rows["value"].cast(pa.float32()),
+    }
+    table: Table = pa.table(columns)
     pq.write_table(table, _bucket_path(work, i), compression="zstd")
     taken = grade > 0
     pair = row * len(checked.items) + table["item_code"].to_numpy()
@@ -555,8 +556,8 @@ def _write_bucket(
     codes = np.arange(totals.users, totals.users + n_users)
     totals.users, totals.events = totals.users + n_users, totals.events + len(rows)
     bucket = np.full(n_users, i, np.int32)
-    columns = {"user_code": codes, "user_id": runs.values, "bucket": bucket, "n_events": lengths}
-    return pa.table(columns)
+    users: Any = {"user_code": codes, "user_id": runs.values, "bucket": bucket, "n_events": lengths}
+    return pa.table(users)
 
 
 def _bucket_path(folder: Path, i: int) -> Path:
@@ -586,7 +587,7 @@ def _count_taken(totals: _Totals, pair: np.ndarray, moment: np.ndarray, unit: in
         counter.update(dict(zip(days.tolist(), counts.tolist(), strict=True)))
 
 
-def _content(user: pa.ChunkedArray, table: pa.Table) -> int:
+def _content(user: Column, table: Table) -> int:
     """Hash each event by its user's id and all that is kept of it; return the sum modulo 2**64."""
     encoded: Any = table["event_type"].combine_chunks()
     names = [hashlib.md5(name.encode()).digest()[:8] for name in encoded.dictionary.to_pylist()]
@@ -646,9 +647,9 @@ def _new_folder(target: Path) -> Iterator[Path]:
     Raises:
         ConfigError: `target` is there and is no prepared folder, so it must not be replaced.
     """
-    if target.exists() and not (target / "manifest.json").is_file():
-        if not target.is_dir() or any(target.iterdir()):
-            raise ConfigError(f"{target} exists and is no prepared folder; choose another place")
+    replaceable = (target / "manifest.json").is_file() or not target.exists()
+    if not replaceable and not (target.is_dir() and not any(target.iterdir())):
+        raise ConfigError(f"{target} exists and is no prepared folder; choose another place")
     target.parent.mkdir(parents=True, exist_ok=True)
     outer = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     work, old = outer / "new", outer / "old"
@@ -711,11 +712,11 @@ def _fingerprint(checked: _Checked, totals: _Totals, windows: Windows) -> str:
 # --- arrays of a prepared folder -----------------------------------------------------------------
 
 
-def _array(column: pa.ChunkedArray) -> np.ndarray:
+def _array(column: Column) -> np.ndarray:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def _codes(column: pa.ChunkedArray) -> np.ndarray:
+def _codes(column: Column) -> np.ndarray:
     """(n,) int32: the rank of each value among the distinct ones, -1 for null."""
     encoded: Any = column.combine_chunks().dictionary_encode()
     rank = np.empty(len(encoded.dictionary) + 1, np.int32)

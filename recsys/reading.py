@@ -5,11 +5,13 @@ whoever scans it holds a few batches at a time, however large the log is.
 
 In CSV every column is read as strings, so that the id "007" stays "007" (ids from CSV are
 therefore always strings); numbers and times are parsed later, and what does not parse is counted.
-In JSON Lines what looks like a time stays a string for the same reason.
+In JSON Lines what looks like a time stays a string for the same reason. The columns of a folder are
+those of its first file by name; of a JSON Lines file, those of its first 8 MiB.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.dataset as ds
 import pyarrow.fs as pa_fs
+import pyarrow.json as pa_json
 
 from recsys.errors import SchemaError
 
@@ -30,13 +33,14 @@ FORMATS = {
 }
 
 
-def open_table(source: Any) -> ds.Dataset:
+def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
     """Open a table without reading its rows.
 
     Args:
         source: path or URI of a Parquet, CSV or JSON Lines file (CSV and JSON Lines also .gz) or
             of a folder of such files of one format; or a pandas, polars or Arrow table (anything
             with `__arrow_c_stream__`).
+        numbers: columns that are decimal in JSON Lines, even where the first rows have no point.
 
     Raises:
         SchemaError: it is not there, is empty, cannot be read or is of an unknown kind.
@@ -56,7 +60,8 @@ def open_table(source: Any) -> ds.Dataset:
         found = ", ".join(sorted({Path(info.path).name for info in files})[:3]) or "no file"
         raise SchemaError(f"found {found}; expected files of one format of {sorted(FORMATS)}")
     try:
-        return _open([info.path for info in files], filesystem, kinds.pop() or "")
+        paths = [info.path for info in files]
+        return _open(paths, filesystem, kinds.pop() or "", numbers)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SchemaError(str(error).splitlines()[0]) from error
 
@@ -92,7 +97,9 @@ def _format(path: str) -> str | None:
     return FORMATS.get(Path(path.lower().removesuffix(".gz")).suffix)
 
 
-def _open(paths: list[str], filesystem: pa_fs.FileSystem, kind: str) -> ds.Dataset:
+def _open(
+    paths: list[str], filesystem: pa_fs.FileSystem, kind: str, numbers: Collection[str]
+) -> ds.Dataset:
     if kind == "parquet":
         return ds.dataset(paths, filesystem=filesystem, format="parquet")
     if kind == "csv":
@@ -101,14 +108,16 @@ def _open(paths: list[str], filesystem: pa_fs.FileSystem, kind: str) -> ds.Datas
             convert_options=pa_csv.ConvertOptions(strings_can_be_null=True, null_values=[""]),
         )
     else:
-        form = ds.JsonFileFormat()
+        form = ds.JsonFileFormat(read_options=pa_json.ReadOptions(block_size=8 << 20))
     guess = ds.dataset(paths, filesystem=filesystem, format=form).schema
-    fields = [pa.field(f.name, _plain(f.type, kind)) for f in guess]
-    return ds.dataset(paths, filesystem=filesystem, format=form, schema=pa.schema(fields))
+    types = {field.name: _plain(field, kind, numbers) for field in guess}
+    return ds.dataset(paths, filesystem=filesystem, format=form, schema=pa.schema(types))
 
 
-def _plain(guess: pa.DataType, kind: str) -> pa.DataType:
+def _plain(guess: Any, kind: str, numbers: Collection[str]) -> Any:
     """Return the type to read a column as, given what its first rows look like."""
-    if kind == "csv" or pa.types.is_timestamp(guess) or pa.types.is_null(guess):
+    if kind == "csv" or pa.types.is_timestamp(guess.type) or pa.types.is_null(guess.type):
         return pa.string()
-    return guess
+    if pa.types.is_integer(guess.type) and guess.name in numbers:
+        return pa.float64()
+    return guess.type

@@ -19,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from recsys.errors import SchemaError
 
+Column = Any  # pa.Array or pa.ChunkedArray; the stubs of pyarrow refuse much of what it takes
+Table = Any  # pa.Table
+
 # What a column may hold: "id" string or integer, "time", "number", "integer" or "text" (anything
 # that prints). CSV is all strings; numbers and times in it are parsed.
 TABLES: dict[str, dict[str, str]] = {
@@ -138,6 +141,12 @@ class Fault:
     example: str = ""
 
 
+def file_names(table: str, ours: str, config: DataConfig) -> tuple[str, ...]:
+    """Return the names that our column may have in the file, the first found counts."""
+    mapped = {str(name): columns for name, columns in config.columns.items()}.get(table, {})
+    return (mapped[ours],) if ours in mapped else (ours, *SYNONYMS[table].get(ours, ()))
+
+
 def match_columns(
     table: str, schema: pa.Schema, config: DataConfig
 ) -> tuple[dict[str, str], list[Fault]]:
@@ -146,18 +155,17 @@ def match_columns(
     Returns:
         {ours: file's} in the order of `TABLES`, and the faults of missing or ill-typed columns.
     """
-    mapped = config.columns.get(table, {})  # type: ignore[call-overload]
     columns: dict[str, str] = {}
     faults = []
     for ours, kind in TABLES[table].items():
-        names = (mapped[ours],) if ours in mapped else (ours, *SYNONYMS[table].get(ours, ()))
+        names = file_names(table, ours, config)
         theirs = next((name for name in names if name in schema.names), None)
         if theirs is not None:
             columns[ours] = theirs
             if not _fits(kind, value_type(schema.field(theirs).type)):
                 found = f"column {theirs!r} is {schema.field(theirs).type}, expected {kind}"
                 faults.append(Fault("has the wrong type", table, ours, example=found))
-        elif ours in mapped or ours in REQUIRED[table]:
+        elif ours not in names or ours in REQUIRED[table]:
             near = difflib.get_close_matches(names[0], schema.names, 1) or schema.names
             found = f"no {names[0]!r} among the file's columns, nearest {near[0]!r}"
             faults.append(Fault("is missing", table, ours, example=found))
@@ -256,12 +264,12 @@ _TAG = r"<(?:!--.*?--|/?[A-Za-z][^<>]*)>"
 _SPACE = r"[\s\p{Z}\p{Cc}\x{200B}\x{FEFF}]+"  # also no-break, zero-width and control characters
 
 
-def clean_text(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def clean_text(column: Column) -> Column:
     """Turn (n,) strings into plain text: no HTML entities or tags, single spaces, null as "".
 
     Entities are decoded twice, because web shops often encode them twice ("R&amp;amp;D").
     """
-    text: Any = pc.fill_null(column.cast(pa.large_string()), "")
+    text: Column = pc.fill_null(column.cast(pa.large_string()), "")
     if isinstance(text, pa.ChunkedArray):
         text = text.combine_chunks()
     if pc.any(pc.match_substring(text, "&")).as_py():
@@ -271,20 +279,24 @@ def clean_text(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return pc.utf8_trim_whitespace(pc.replace_substring_regex(text, _SPACE, " "))
 
 
-def clean_list(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def clean_list(column: Column) -> Column:
     """Turn (n,) strings "a|b|c" or "a,b,c" into clean "a, b, c"."""
     return pc.replace_substring_regex(clean_text(column), r"\s*[|,][\s|,]*", ", ")
 
 
-def join_text(fields: Sequence[pa.Array]) -> pa.Array:
-    """Join clean fields into one text each: "first. second", without empty ones or ".."."""
-    given = [_none(pc.utf8_rtrim(field, ". ")) for field in fields]
-    separator: Any = pa.scalar(". ", pa.large_string())
-    joined: Any = pc.binary_join_element_wise(*given, separator, null_handling="skip")
-    return joined
+def join_text(fields: Sequence[Column]) -> Column:
+    """Join one or more clean fields into one text each: "first. second", no empty ones, no ".."."""
+    none = pa.scalar("", pa.large_string())
+    # not null_handling="skip": pyarrow 25 then leaves out the rows in which all fields are null
+    text, *rest = [pc.utf8_rtrim(field, ". ") for field in fields]
+    for field in rest:
+        both = pc.and_(pc.not_equal(text, none), pc.not_equal(field, none))
+        stop = pc.if_else(both, pa.scalar(". ", pa.large_string()), none)
+        text = pc.binary_join_element_wise(text, stop, field, none)
+    return text
 
 
-def clean_items(table: pa.Table, text: Sequence[pa.Array]) -> pa.Table:
+def clean_items(table: Table, text: Sequence[Column]) -> Table:
     """Make the catalogue out of typed columns.
 
     Args:
@@ -294,24 +306,25 @@ def clean_items(table: pa.Table, text: Sequence[pa.Array]) -> pa.Table:
     Returns:
         Every column of the prepared catalogue; null where nothing is known, "" for title and text.
     """
-    empty = pa.nulls(len(table))
-    given = {name: table[name] for name in table.column_names}
+    empty: Column = pa.nulls(len(table))
+    given: Any = {name: table[name] for name in table.column_names}
     moment, string = pa.timestamp("us", "UTC"), pa.large_string()
     category, brand = (given.get(name, empty).cast(string) for name in ("category", "brand"))
-    return pa.table(
-        {
-            "item_id": table["item_id"],
-            "title": clean_text(table["title"]),
-            "text": join_text(text),
-            "category": _none(clean_list(category)),
-            "brand": _none(clean_text(brand)),
-            "price": given.get("price", empty).cast(pa.float32()),
-            "available_from": given.get("available_from", empty).cast(pa.int64()).cast(moment),
-            "available_until": given.get("available_until", empty).cast(pa.int64()).cast(moment),
-        }
-    )
+    columns: Any = {
+        "item_id": table["item_id"],
+        "title": clean_text(table["title"]),
+        "text": join_text(text),
+        "category": _none(clean_list(category)),
+        "brand": _none(clean_text(brand)),
+        "price": given.get("price", empty).cast(pa.float32()),
+        "available_from": given.get("available_from", empty).cast(pa.int64()).cast(moment),
+        "available_until": given.get("available_until", empty).cast(pa.int64()).cast(moment),
+    }
+    return pa.table(columns)
 
 
-def _none(column: pa.Array) -> pa.Array:
+def _none(column: Column) -> Column:
     """Return the strings with null for ""."""
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+    return pc.if_else(
+        pc.equal(column, pa.scalar("", column.type)), pa.scalar(None, column.type), column
+    )
