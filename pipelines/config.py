@@ -113,7 +113,7 @@ def _nearest(model_class: type[BaseModel], where: Sequence[int | str]) -> str:
     for known in (beside, anywhere):
         if near := difflib.get_close_matches(last, known, 1):
             return f"did you mean {known[near[0]]}?"
-    return f"known here: {', '.join(beside)}"
+    return f"known here: {', '.join(beside.values())}"
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

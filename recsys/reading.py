@@ -11,6 +11,7 @@ those of its first file by name; of a JSON Lines file, those of its first 8 MiB.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
             raise SchemaError(
                 f"expected a path, a URI or a pandas, polars or Arrow table, found {type(source)}"
             )
-        table = pa.table(source)
+        with warnings.catch_warnings():  # pyarrow 25 uses what pandas 3.1 deprecates
+            warnings.simplefilter("ignore", DeprecationWarning)
+            table = pa.table(source)
         return ds.dataset(table.select([n for n in table.column_names if n[:2] != "__"]))
     filesystem, files = _files(source)
     kinds = {_format(info.path) for info in files}

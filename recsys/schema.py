@@ -11,7 +11,7 @@ import difflib
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -108,7 +108,7 @@ class DataConfig(BaseModel):
         Literal["events", "items", "users"], dict[str, str]
     ] = {}  # {table: {ours: file's}}
     event_types: dict[str, tuple[EventRule, ...]] = {}  # first rule that holds; {} = all grade 1
-    text: Literal["auto"] | tuple[str, ...] = "auto"  # item columns of the encoder's text, in order
+    text: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"  # item columns
     memory_limit: str = Field("2GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
     bucket_rows: int = Field(1_000_000, ge=1)  # events in a bucket, about
 
