@@ -39,7 +39,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.errors import ConfigError, SchemaError
-from recsys.reading import open_table, stamp
+from recsys.reading import (
+    Probe,
+    column_probes,
+    events_sql,
+    literal,
+    open_table,
+    stamp,
+    typed_sql,
+)
 from recsys.schema import (
     TABLES,
     Column,
@@ -55,7 +63,6 @@ from recsys.schema import (
     match_columns,
     match_event_types,
     text_columns,
-    value_type,
 )
 from recsys.split import LEAVE_LAST_OUT, Windows, cut_windows
 
@@ -63,7 +70,6 @@ VERSION = 1  # of the layout; a folder of another version is prepared anew
 COPIES = "is an exact copy of another row"
 Protocol = Literal["time", "leave_last_out"]
 Say = Callable[[str], None]
-Probe = tuple[str, str, str, str]  # fault, column, SQL of the rows that have it, SQL of an example
 
 
 class Manifest(BaseModel):
@@ -194,11 +200,10 @@ def prepare(
     target = Path(folder).absolute()
     sources = {"events": events, "items": items} | ({} if users is None else {"users": users})
     inputs = _inputs(sources, config, protocol, share)
-    if inputs and (target / "manifest.json").is_file():
-        manifest = json.loads((target / "manifest.json").read_text())
-        if manifest.get("inputs") == inputs:
-            say(f"reused {target}: same files, same settings")
-            return replace(open_prepared(target), reused=True)
+    found = _finished(target) if inputs else None
+    if found is not None and found.manifest.inputs == inputs:
+        say(f"reused {target}: same files, same settings")
+        return replace(found, reused=True)
     with _new_folder(target) as work, _database(work, config.memory_limit) as con:
         checked = _check(con, sources, config, protocol)
         say(f"checked {checked.n_rows:,} events of {len(checked.items):,} items")
@@ -218,7 +223,7 @@ class _Checked:
     """Tables that can be prepared: items in memory, events as SQL over wherever they are."""
 
     items: Table
-    events: str  # SELECT of `_typed_events`
+    events: str  # SELECT of `events_sql`
     n_rows: int
     protocol: Protocol
     dropped: dict[str, int]
@@ -237,8 +242,8 @@ def _check(
     columns: dict[str, dict[str, str]] = {}
     faults: list[Fault] = []
     text: list[str] = []
-    for name, source in sources.items():
-        table, found = _open(name, source, config)
+    for name in sorted(sources, key=["items", "users", "events"].index):
+        table, found = _open(name, sources[name], config)
         if table is not None:
             columns[name], found = match_columns(name, table.schema, config)
             if name == "items":
@@ -251,26 +256,27 @@ def _check(
     items, events, n_rows = None, "", 0
     protocol: Protocol = "time"
     dropped: dict[str, int] = {}
-    name = ""
-    try:
-        for name in schemas:
-            faults += _probe(
-                con, name, f"{name}_given", _probes(name, schemas[name], columns[name])
-            )
-        if name := "items" if "items" in schemas else "":
-            items, found = _read_items(con, schemas["items"], columns["items"], text)
+    for name, schema in schemas.items():  # the events last: they are compared with the items
+        try:
+            given = f"{name}_given"
+            time = columns[name].get("timestamp") if name == "events" else None
+            timed = f"count({typed_sql(time, 'time', schema)})" if time else "0"
+            probes = column_probes(name, schema, columns[name])
+            found, (n_rows, n_timed) = _count(con, name, given, probes, ["count(*)", timed])
             faults += found
-        if name := "events" if "events" in schemas else "":
-            args = schemas["events"], columns["events"]
-            protocol, found = _choose_protocol(con, asked, *args)
+            if name == "items":
+                items, found = _read_items(con, schema, columns[name], text)
+            elif name == "events":
+                protocol, found = _choose_protocol(asked, columns[name], 2 * n_timed >= n_rows)
+                by_order = protocol == "leave_last_out"
+                events = events_sql(schema, columns[name], config, by_order)
+                dropped, more = _count_events(con, events, items, columns[name], config)
+                found = found + more
             faults += found
-            events = _typed_events(*args, config, protocol)
-            n_rows, dropped, found = _count_events(con, events, items, columns["events"], config)
-            faults += found
-    except (duckdb.Error, pa.ArrowException) as error:
-        if isinstance(error, duckdb.OutOfMemoryException):
-            raise
-        faults.append(Fault("cannot be read", name, example=str(error).splitlines()[0]))
+        except (duckdb.Error, pa.ArrowException) as error:
+            if isinstance(error, duckdb.OutOfMemoryException):
+                raise
+            faults.append(Fault("cannot be read", name, example=str(error).splitlines()[0]))
     if "users" in schemas:
         faults.append(Fault("is read by nothing yet", "users"))
     warnings = check_tables(faults, names)
@@ -290,65 +296,28 @@ def _open(name: str, source: Any, config: DataConfig) -> tuple[ds.Dataset | None
     return None, [Fault("has no rows", name)]
 
 
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _count(
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    source: str,
+    probes: Sequence[Probe],
+    more: Sequence[str] = ("count(*)",),
+) -> tuple[list[Fault], list[Any]]:
+    """Count all probes in one pass, and find the values of `more`.
 
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _typed(theirs: str, kind: str, schema: pa.Schema) -> str:
-    """SQL of the file's column `theirs` as what its `kind` is here, null where it is not."""
-    column, found = _quote(theirs), value_type(schema.field(theirs).type)
-    if kind == "time":
-        zoned = is_text(found) or getattr(found, "tz", None)
-        return f"epoch_us(TRY_CAST({column} AS {'TIMESTAMPTZ' if zoned else 'TIMESTAMP'}))"
-    if kind == "number":
-        return f"nullif(TRY_CAST({column} AS DOUBLE), 'NaN'::DOUBLE)"
-    if kind == "integer" or (kind == "id" and not is_text(found)):
-        return f"TRY_CAST({column} AS BIGINT)"
-    if pa.types.is_list(found) or pa.types.is_large_list(found):
-        return f"nullif(array_to_string({column}, ', '), '')"
-    return f"nullif(CAST({column} AS VARCHAR), '')"
-
-
-def _probes(table: str, schema: pa.Schema, columns: Mapping[str, str]) -> list[Probe]:
-    """List what to count in the columns as they were given."""
-    probes = []
-    for ours, theirs in columns.items():
-        kind, text = TABLES[table][ours], f"CAST({_quote(theirs)} AS VARCHAR)"
-        found, typed = schema.field(theirs).type, _typed(theirs, kind, schema)
-        parsed = is_text(value_type(found))
-        if kind == "id":
-            others = [name for name in columns.values() if name != theirs][:2]
-            row = [f"{_literal(f'{n}=')}, CAST({_quote(n)} AS VARCHAR)" for n in others]
-            probes.append(("has no id", ours, f"{typed} IS NULL", f"concat({_comma(row)})"))
-        elif kind != "text" and parsed:
-            bad = f"trim({text}) <> '' AND {typed} IS NULL"
-            probes.append(("cannot be parsed", ours, bad, text))
-        if kind == "time" and not getattr(found, "tz", None):
-            naive = f"{typed} IS NOT NULL"
-            if parsed:
-                zone = r"\d:\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)$"
-                naive += f" AND NOT regexp_matches({text}, '{zone}')"
-            probes.append(("has no time zone", ours, naive, text))
-    return probes
-
-
-def _comma(parts: Sequence[str]) -> str:
-    return ", ', ', ".join(parts) or "''"
-
-
-def _probe(
-    con: duckdb.DuckDBPyConnection, table: str, source: str, probes: Sequence[Probe]
-) -> list[Fault]:
-    """Count all probes in one pass; an example is the smallest, so it is the same on every run."""
+    The example of a fault is the smallest, so that it is the same on every run.
+    """
     counts = [f"count(*) FILTER ({rows})" for _, _, rows, _ in probes]
     examples = [f"min({example}) FILTER ({rows})" for _, _, rows, example in probes]
-    [row] = con.execute(f"SELECT {', '.join(counts + examples)} FROM {source}").fetchall()
-    found = zip(probes, row[: len(probes)], row[len(probes) :], strict=True)
-    return [Fault(kind, table, column, n, str(e)) for (kind, column, _, _), n, e in found if n]
+    select = ", ".join([*more, *counts, *examples])
+    [row] = con.execute(f"SELECT {select} FROM {source}").fetchall()
+    found = iter(row)
+    values = [next(found) for _ in more]
+    numbers = [next(found) for _ in probes]
+    rows = zip(probes, numbers, found, strict=True)
+    return [
+        Fault(kind, table, column, n, str(e)) for (kind, column, _, _), n, e in rows if n
+    ], values
 
 
 def _read_items(
@@ -356,8 +325,8 @@ def _read_items(
 ) -> tuple[Table, list[Fault]]:
     """Read the catalogue into memory, cleaned, item_id ascending: row = item code."""
     kinds = TABLES["items"]
-    select = [f"{_typed(theirs, kinds[c], schema)} AS {c}" for c, theirs in columns.items()]
-    select += [f"{_typed(c, 'text', schema)} AS text{i}" for i, c in enumerate(text)]
+    select = [f"{typed_sql(theirs, kinds[c], schema)} AS {c}" for c, theirs in columns.items()]
+    select += [f"{typed_sql(c, 'text', schema)} AS text{i}" for i, c in enumerate(text)]
     query = f"SELECT DISTINCT {', '.join(select)} FROM items_given ORDER BY ALL"
     table: Table = con.sql(query).to_arrow_table()
     prose = {columns.get(name) for name in ("title", "brand", "description")}
@@ -381,46 +350,16 @@ def _read_items(
 
 
 def _choose_protocol(
-    con: duckdb.DuckDBPyConnection, asked: str, schema: pa.Schema, columns: dict[str, str]
+    asked: str, columns: Mapping[str, str], mostly_timed: bool
 ) -> tuple[Protocol, list[Fault]]:
-    """Settle "auto" by how many events have a timestamp; there must be one column to order by."""
-    protocol: Protocol = "time" if asked == "time" else "leave_last_out"
-    if asked == "auto" and "timestamp" in columns:
-        typed = _typed(columns["timestamp"], "time", schema)
-        [(given, rows)] = con.execute(
-            f"SELECT count({typed}), count(*) FROM events_given"
-        ).fetchall()
-        protocol = "time" if 2 * given >= rows else "leave_last_out"
-    if "timestamp" in columns or ("order_index" in columns and protocol == "leave_last_out"):
+    """Settle what "auto" is; there must be a column to order by."""
+    by_time = asked == "time" or (asked == "auto" and "timestamp" in columns and mostly_timed)
+    protocol: Protocol = "time" if by_time else "leave_last_out"
+    if "timestamp" in columns or ("order_index" in columns and not by_time):
         return protocol, []
     found = "only order_index, which needs split.protocol = 'leave_last_out'"
     found = found if "order_index" in columns else "neither timestamp nor order_index"
     return protocol, [Fault("is missing", "events", "timestamp", example=found)]
-
-
-def _typed_events(
-    schema: pa.Schema, columns: dict[str, str], config: DataConfig, protocol: Protocol
-) -> str:
-    """SELECT of the events as typed columns, with `moment` (to sort by), `grade` and `weight`."""
-    sql = {c: _typed(theirs, TABLES["events"][c], schema) for c, theirs in columns.items()}
-    event_type = f"coalesce({sql.pop('event_type', 'NULL')}, 'event')"
-    timestamp, order = sql.pop("timestamp", "NULL::BIGINT"), sql.pop("order_index", None)
-    moment = order if order and protocol == "leave_last_out" else timestamp
-    columns = {"user_id": sql.pop("user_id"), "moment": moment, "item_id": sql.pop("item_id")}
-    columns |= {"event_type": event_type, "value": "NULL::DOUBLE", "price": "NULL::DOUBLE"} | sql
-    select = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
-    rules = [(name, rule) for name, some in config.event_types.items() for rule in some]
-    cases = {"grade": "1", "weight": "1.0"}
-    for column in cases if rules else ():
-        branches = [
-            f"WHEN event_type = {_literal(name)}"
-            + (f" AND value >= {rule.min_value!r}::DOUBLE" if rule.min_value is not None else "")
-            + f" THEN {getattr(rule, column)!r}"
-            for name, rule in rules
-        ]
-        cases[column] = f"CASE {' '.join(branches)} END"
-    graded = f"({cases['grade']})::TINYINT AS grade, ({cases['weight']})::FLOAT AS weight"
-    return f"SELECT *, {graded} FROM (SELECT {select} FROM events_given)"
 
 
 def _count_events(
@@ -429,8 +368,8 @@ def _count_events(
     items: Table | None,
     columns: dict[str, str],
     config: DataConfig,
-) -> tuple[int, dict[str, int], list[Fault]]:
-    """Count the events and those that will be dropped, each under the first reason that holds."""
+) -> tuple[dict[str, int], list[Fault]]:
+    """Count the rows that will be dropped, each under the first reason that holds."""
     known = "TRUE"
     faults: list[Fault] = []
     if items is not None:
@@ -452,20 +391,20 @@ def _count_events(
         ("is not in items", "item_id", f"{timed} AND NOT ({known})", "CAST(item_id AS VARCHAR)"),
         ("matches no rule of data.event_types", "event_type", no_rule, "event_type"),
     ]
-    dropped = _probe(con, "events", f"({events})", drops)
-    [(n_rows, types, n_kept, several)] = con.execute(
-        f"SELECT count(*), histogram(event_type), count(*) FILTER ({kept}), "
-        f"min(user_id) FILTER ({kept}) <> max(user_id) FILTER ({kept}) FROM ({events})"
-    ).fetchall()
+    several = f"min(user_id) FILTER ({kept}) <> max(user_id) FILTER ({kept})"
+    more = ["count(*)", f"count(*) FILTER ({kept})", several, "histogram(event_type)"]
+    dropped, (n_rows, n_kept, several_users, types) = _count(
+        con, "events", f"({events})", drops, more
+    )
     unknown = match_event_types(types, columns, config)
     faults += dropped + unknown
     if not n_kept and not unknown:
         reasons = ", ".join(f"{f.rows:,} {f.kind}" for f in dropped)
         faults.append(Fault("has no event left", "events", example=f"of {n_rows:,}: {reasons}"))
-    elif n_kept and not several:
+    elif n_kept and not several_users:
         kind = "has fewer than 2 different ids"
         faults.append(Fault(kind, "events", "user_id", example=f"{n_kept:,} events of one user"))
-    return n_rows, {f.kind: f.rows for f in dropped}, faults
+    return {f.kind: f.rows for f in dropped}, faults
 
 
 # --- writing: one bucket in memory at a time -----------------------------------------------------
@@ -496,9 +435,7 @@ def _write_events(
         f"content % {n_buckets} AS bucket FROM ({checked.events}) JOIN codes USING (item_id) "
         "WHERE moment IS NOT NULL AND grade IS NOT NULL"
     )
-    con.execute(
-        f"COPY ({events}) TO {_literal(str(split))} (FORMAT parquet, PARTITION_BY (bucket))"
-    )
+    con.execute(f"COPY ({events}) TO {literal(str(split))} (FORMAT parquet, PARTITION_BY (bucket))")
     say(f"split into {n_buckets} buckets")
     (work / "events").mkdir()
     totals = _Totals()
@@ -640,6 +577,13 @@ def _manifest(
 # --- folders and fingerprints --------------------------------------------------------------------
 
 
+def _finished(folder: Path) -> Prepared | None:
+    try:
+        return open_prepared(folder)
+    except ConfigError:
+        return None
+
+
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
     """Give an empty folder beside `target` that takes its place if all goes well.
@@ -670,12 +614,18 @@ def _new_folder(target: Path) -> Iterator[Path]:
 @contextmanager
 def _database(work: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
     spill = work / "spill"
-    with duckdb.connect(":memory:") as con:
-        con.execute("SET TimeZone = 'UTC'")
-        con.execute(f"SET memory_limit = {_literal(memory_limit)}")
-        con.execute(f"SET temp_directory = {_literal(str(spill))}")
-        con.execute("SET preserve_insertion_order = false")  # every result is sorted anyway
-        yield con
+    try:
+        with duckdb.connect(":memory:") as con:
+            con.execute("SET TimeZone = 'UTC'")
+            con.execute(f"SET memory_limit = {literal(memory_limit)}")
+            con.execute(f"SET temp_directory = {literal(str(spill))}")
+            con.execute("SET preserve_insertion_order = false")  # every result is sorted anyway
+            yield con
+    except duckdb.OutOfMemoryException as error:
+        raise ConfigError(
+            f"data.memory_limit = {memory_limit!r} is too little: {str(error).splitlines()[0]}; "
+            "raise it or set a smaller data.bucket_rows"
+        ) from error
     shutil.rmtree(spill, ignore_errors=True)
 
 

@@ -7,12 +7,15 @@ In CSV every column is read as strings, so that the id "007" stays "007" (ids fr
 therefore always strings); numbers and times are parsed later, and what does not parse is counted.
 In JSON Lines what looks like a time stays a string for the same reason. The columns of a folder are
 those of its first file by name; of a JSON Lines file, those of its first 8 MiB.
+
+The second half says in the SQL of DuckDB what a column means and what can be wrong with it. It is
+only text: whoever has the database runs it.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,9 @@ import pyarrow.fs as pa_fs
 import pyarrow.json as pa_json
 
 from recsys.errors import SchemaError
+from recsys.schema import TABLES, DataConfig, is_text, value_type
 
+Probe = tuple[str, str, str, str]  # fault, column, SQL of the rows that have it, SQL of an example
 FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
@@ -124,3 +129,81 @@ def _plain(guess: Any, kind: str, numbers: Collection[str]) -> Any:
     if pa.types.is_integer(guess.type) and guess.name in numbers:
         return pa.float64()
     return guess.type
+
+
+# --- the same columns as SQL ---------------------------------------------------------------------
+
+
+def column_probes(table: str, schema: pa.Schema, columns: Mapping[str, str]) -> list[Probe]:
+    """List the faults to be counted in the columns as they were given."""
+    probes = []
+    for ours, theirs in columns.items():
+        kind, text = TABLES[table][ours], f"CAST({_quote(theirs)} AS VARCHAR)"
+        found, typed = schema.field(theirs).type, typed_sql(theirs, kind, schema)
+        parsed = is_text(value_type(found))
+        if kind == "id":
+            others = [name for name in columns.values() if name != theirs][:2]
+            row = [f"{literal(f'{n}=')}, CAST({_quote(n)} AS VARCHAR)" for n in others] or ["''"]
+            example = "concat(" + ", ', ', ".join(row) + ")"
+            probes.append(("has no id", ours, f"{typed} IS NULL", example))
+        elif kind != "text" and parsed:
+            bad = f"trim({text}) <> '' AND {typed} IS NULL"
+            probes.append(("cannot be parsed", ours, bad, text))
+        if kind == "time" and not getattr(found, "tz", None):
+            naive = f"{typed} IS NOT NULL"
+            if parsed:
+                zone = r"\d:\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)$"
+                naive += f" AND NOT regexp_matches({text}, '{zone}')"
+            probes.append(("has no time zone", ours, naive, text))
+    return probes
+
+
+def typed_sql(theirs: str, kind: str, schema: pa.Schema) -> str:
+    """SQL of the file's column `theirs` as what its `kind` is here, null where it is not."""
+    column, found = _quote(theirs), value_type(schema.field(theirs).type)
+    if kind == "time":
+        zoned = is_text(found) or getattr(found, "tz", None)
+        return f"epoch_us(TRY_CAST({column} AS {'TIMESTAMPTZ' if zoned else 'TIMESTAMP'}))"
+    if kind == "number":
+        return f"nullif(TRY_CAST({column} AS DOUBLE), 'NaN'::DOUBLE)"
+    if kind == "integer" or (kind == "id" and not is_text(found)):
+        return f"TRY_CAST({column} AS BIGINT)"
+    if pa.types.is_list(found) or pa.types.is_large_list(found):
+        return f"nullif(array_to_string({column}, ', '), '')"
+    return f"nullif(CAST({column} AS VARCHAR), '')"
+
+
+def events_sql(
+    schema: pa.Schema, columns: Mapping[str, str], config: DataConfig, by_order: bool
+) -> str:
+    """SQL of `events_given` in our types, with `moment` (to sort by), `grade` and `weight`.
+
+    A missing event type is "event". With `by_order` the moment is the order_index, if there is one.
+    """
+    sql = {c: typed_sql(theirs, TABLES["events"][c], schema) for c, theirs in columns.items()}
+    event_type = f"coalesce({sql.pop('event_type', 'NULL')}, 'event')"
+    timestamp, order = sql.pop("timestamp", "NULL::BIGINT"), sql.pop("order_index", None)
+    moment = order if order and by_order else timestamp
+    ours = {"user_id": sql.pop("user_id"), "moment": moment, "item_id": sql.pop("item_id")}
+    ours |= {"event_type": event_type, "value": "NULL::DOUBLE", "price": "NULL::DOUBLE"} | sql
+    select = ", ".join(f"{expression} AS {name}" for name, expression in ours.items())
+    rules = [(name, rule) for name, some in config.event_types.items() for rule in some]
+    cases = {"grade": "1", "weight": "1.0"}
+    for column in cases if rules else ():
+        branches = [
+            f"WHEN event_type = {literal(name)}"
+            + (f" AND value >= {rule.min_value!r}::DOUBLE" if rule.min_value is not None else "")
+            + f" THEN {getattr(rule, column)!r}"
+            for name, rule in rules
+        ]
+        cases[column] = f"CASE {' '.join(branches)} END"
+    graded = f"({cases['grade']})::TINYINT AS grade, ({cases['weight']})::FLOAT AS weight"
+    return f"SELECT *, {graded} FROM (SELECT {select} FROM events_given)"
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
