@@ -1,0 +1,148 @@
+"""What a product backend imports: the answers of the read API, and a client that asks for them.
+
+The models are the wire format: `serving.api` answers with these same ones. Reading needs nothing
+but httpx and pydantic.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from serving.errors import ServingError
+
+
+class RecommendedItem(BaseModel, frozen=True):
+    """One place in a list."""
+
+    rank: int  # from 1
+    item_id: int | str
+    score: float
+    source: str
+    reason: str
+
+
+class Recommendations(BaseModel, frozen=True):
+    """The list of one user, and where it came from."""
+
+    user_id: int | str  # as it was asked for; from a path it is always text
+    is_fallback: bool  # the user is unknown to this release: the list for everyone
+    release_id: str
+    model: str  # name/version in the registry
+    as_of: str  # UTC; the list knows events strictly before this moment
+    items: list[RecommendedItem]
+
+
+class ManyRecommendations(BaseModel, frozen=True):
+    """One answer per user, in the order asked, all of one release."""
+
+    answers: list[Recommendations]
+
+
+class CurrentRelease(BaseModel, frozen=True):
+    """The release that is being read."""
+
+    release_id: str
+    created_at: str
+    as_of: str
+    model: str  # name/version in the registry
+    model_uri: str
+    run_id: str
+    data_fingerprint: str
+    config_fingerprint: str
+    code_commit: str
+    k: int  # no list is longer
+    users: int  # with a list of their own
+    items_listed: int
+    metrics: dict[str, float]
+
+
+class Health(BaseModel, frozen=True):
+    """Whether the service can answer, and if it cannot, why."""
+
+    ready: bool
+    release_id: str | None
+    detail: str
+
+
+ReplyT = TypeVar("ReplyT", bound=BaseModel)
+
+
+class RecommendationClient:
+    """Reads recommendations over HTTP; one client may be shared by threads.
+
+    Every call raises ServingError, in words, if there is no answer or it is not a good one.
+    """
+
+    def __init__(self, base_url: str, timeout_s: float = 2.0) -> None:
+        self._base_url, self._timeout_s = base_url.rstrip("/"), timeout_s
+        self._http = httpx.Client(base_url=base_url, timeout=timeout_s)
+
+    def recommend(self, user_id: str | int, k: int | None = None) -> Recommendations:
+        """Ask for the best `k` items of a user (without `k`: the whole list)."""
+        # every character is quoted, and dots too: "/", ".." and "" must stay what they are
+        quoted = quote(str(user_id), safe="").replace(".", "%2E")
+        path = f"/v1/users/{quoted}/recommendations"
+        return self._ask(Recommendations, "GET", path, params={} if k is None else {"k": k})
+
+    def recommend_many(
+        self, user_ids: Sequence[str | int], k: int | None = None
+    ) -> list[Recommendations]:
+        """Ask for up to 1000 users at once: answers in the order asked, all of one release."""
+        body = {"user_ids": list(user_ids), "k": k}
+        return self._ask(ManyRecommendations, "POST", "/v1/recommendations", json=body).answers
+
+    def release(self) -> CurrentRelease:
+        """Ask which release is being read."""
+        return self._ask(CurrentRelease, "GET", "/v1/release")
+
+    def health(self) -> Health:
+        """Ask whether the service is ready; that it is not is an answer too."""
+        return self._ask(Health, "GET", "/health", good=(200, 503))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> RecommendationClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(
+        self,
+        reply: type[ReplyT],
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, int] | None = None,
+        json: object = None,
+        good: tuple[int, ...] = (200,),
+    ) -> ReplyT:
+        where = f"{method} {self._base_url}{path}"
+        try:
+            response = self._http.request(method, path, params=params, json=json)
+        except httpx.TimeoutException as error:
+            raise ServingError(f"{where}: no answer within {self._timeout_s} s") from error
+        except httpx.HTTPError as error:
+            raise ServingError(f"{where}: {error}; is the read API running there?") from error
+        if response.status_code not in good:
+            raise ServingError(f"{where}: HTTP {response.status_code}, {_detail(response)}")
+        try:
+            return reply.model_validate_json(response.content)
+        except ValidationError as error:
+            raise ServingError(f"{where}: not an answer of the read API: {error}") from error
+
+
+def _detail(response: httpx.Response) -> Any:
+    """Find the words of a refused request."""
+    try:
+        return json.loads(response.content)["detail"]
+    except (ValueError, TypeError, KeyError):
+        return response.text[:200] or "without a word"

@@ -1,0 +1,28 @@
+"""Every error the reading side of serving raises on purpose, in words an operator can act on.
+
+* ServingError
+  + UnfinishedReleaseError  a release folder has no manifest yet: it was never sealed
+  + DamagedReleaseError     a release does not hold what its manifest or its format says
+  + NoReleaseError          the store has no release to read or to go back to
+  + StoreBusyError          another publisher is at work in the same store
+"""
+
+
+class ServingError(Exception):
+    """Base of all errors raised on purpose by the reading side."""
+
+
+class UnfinishedReleaseError(ServingError):
+    """A release folder has no manifest yet: it was never sealed."""
+
+
+class DamagedReleaseError(ServingError, ValueError):
+    """A release does not hold what its manifest or its format says."""
+
+
+class NoReleaseError(ServingError, LookupError):
+    """The store has no release to read or to go back to."""
+
+
+class StoreBusyError(ServingError):
+    """Another publisher is at work in the same store."""

@@ -1,0 +1,97 @@
+"""Small releases, and a real server on localhost."""
+
+import threading
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import uvicorn
+
+from serving.api import create_app
+from serving.release import Model, seal, write_fallback, write_part
+
+LISTS = {"ann": ["i1", "i2", "i3"], "bob": ["i2"], "cy/ü 7": ["i3", "i1"]}
+FALLBACK = ["i9", "i1"]
+
+
+def table_of(lists, mark):
+    """Long-form rows of {user: items}; every row says `mark`, score is 1 / rank."""
+    users = [user for user in sorted(lists) for _ in lists[user]]
+    ranks = [rank for user in sorted(lists) for rank in range(1, len(lists[user]) + 1)]
+    items = [item for user in sorted(lists) for item in lists[user]]
+    scores = [1 / rank for rank in ranks]
+    texts = {"source": ["text"] * len(users), "reason": [mark] * len(users)}
+    return pa.table({"user_id": users, "rank": ranks, "item_id": items, "score": scores} | texts)
+
+
+def write_lists(folder, lists, fallback, mark, parts):
+    """Write a release up to the point of sealing; users are dealt to the parts in turn."""
+    for index in range(parts):
+        write_part(
+            folder, index, table_of({u: lists[u] for u in sorted(lists)[index::parts]}, mark)
+        )
+    write_fallback(folder, table_of({"": fallback}, mark).drop_columns("user_id"))
+
+
+@pytest.fixture
+def seal_lists():
+    """Seal a folder with a lineage that does not matter to the test."""
+
+    def make(folder) -> None:
+        seal(
+            folder,
+            created_at="2026-08-20T03:00:00Z",
+            as_of="2026-08-20T00:00:00Z",
+            model=Model(name="recsys", version="3", uri="models:/recsys/3", run_id="run"),
+            data_fingerprint="data",
+            config_fingerprint="config",
+            code_commit="482d2c3",
+            k=20,
+            metrics={"test/ndcg_at_10": 0.0709},
+        )
+
+    return make
+
+
+@pytest.fixture
+def unsealed(tmp_path):
+    """Make an unfinished release: `unsealed(name, lists, fallback, parts)` is its folder."""
+
+    def make(name="r1", lists=LISTS, fallback=FALLBACK, parts=2) -> Path:
+        folder = tmp_path / "releases" / name
+        write_lists(folder, lists, fallback, mark=name, parts=min(parts, len(lists)))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def sealed(unsealed, seal_lists):
+    """Make a finished release, as `unsealed` does; `reason` of every row is the release id."""
+
+    def make(*args, **named) -> Path:
+        folder = unsealed(*args, **named)
+        seal_lists(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def url(store):
+    """The base URL of a real server over `store`, which has no release yet."""
+    config = uvicorn.Config(create_app(store), host="127.0.0.1", port=0, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()

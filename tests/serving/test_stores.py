@@ -1,0 +1,260 @@
+"""A store gives back every list it was given, always of one release."""
+
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pytest
+
+from serving.errors import DamagedReleaseError, NoReleaseError, ServingError, StoreBusyError
+from serving.publish import publish
+from serving.release import ROW_GROUP, write_part
+from serving.stores import (
+    LoadedRelease,
+    SqliteReader,
+    _locked,
+    load_release,
+    prune,
+    releases,
+    rollback,
+    switch,
+)
+
+TEXT_IDS = {
+    "ann": ["i1", 'quoted "i" \\ 2', "i/3"],
+    "a/b/../c d?e#f%2F&=": ["ü", "推荐", "\N{ROCKET}", "line\nbreak\ttab\x01"],
+    "": ["i1"],
+    "..": ["i2"],
+    "42": ["i3"],
+    "042": ["i4"],
+    "Ünïcödé 用户": ["i5"],
+}
+INT_IDS = {42: [7, -1, 2**63 - 1], -(2**63): [0], 2**63 - 1: [5]}
+
+
+def float32(value):
+    return pa.scalar(value, pa.float32()).as_py()
+
+
+@pytest.mark.parametrize(("lists", "fallback"), [(TEXT_IDS, ["i9", "i1"]), (INT_IDS, [9, 1])])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_every_list_comes_back_as_it_was_written(sealed, store, lists, fallback, parts):
+    publish(sealed("r1", lists=lists, fallback=fallback, parts=parts), store)
+    with SqliteReader(store) as reader:
+        found = reader.read([*lists, "nobody"])
+    assert [answer.user_id for answer in found.lists] == [*lists, "nobody"]
+    assert [answer.is_fallback for answer in found.lists] == [False] * len(lists) + [True]
+    for answer, items in zip(found.lists, [*lists.values(), fallback], strict=True):
+        assert [(item.rank, item.item_id, float32(item.score), item.source, item.reason)
+                for item in answer.items] == [
+            (rank, item, float32(1 / rank), "text", "r1")
+            for rank, item in enumerate(items, start=1)
+        ]  # fmt: skip
+        assert all(type(item.item_id) is type(items[0]) for item in answer.items)
+
+
+def test_lists_across_the_border_of_a_batch_are_whole(sealed, store):
+    length = 7
+    lists = {user: list(range(user, user + length)) for user in range(ROW_GROUP // length + 100)}
+    assert ROW_GROUP % length  # or no list would cross
+    publish(sealed("r1", lists=lists, fallback=[1], parts=1), store)
+    with SqliteReader(store) as reader:
+        found = reader.read(list(lists)).lists
+    assert {answer.user_id: [item.item_id for item in answer.items] for answer in found} == lists
+
+
+def test_an_integer_and_its_text_are_one_user(sealed, store):
+    publish(sealed("r1", lists=INT_IDS, fallback=[1]), store)
+    with SqliteReader(store) as reader:
+        integer, text = reader.read([42, "42"]).lists
+        assert integer.items == text.items and not text.is_fallback
+        assert (integer.user_id, text.user_id) == (42, "42")
+        assert reader.read(["042"]).lists[0].is_fallback
+
+
+def test_a_batch_is_the_single_reads_in_order(sealed, store):
+    publish(sealed("r1", lists=TEXT_IDS), store)
+    asked = ["..", "nobody", "ann", "ann", ""]
+    with SqliteReader(store) as reader:
+        for k in (1, 2, 20, None):
+            singles = [reader.read([user], k).lists[0] for user in asked]
+            assert reader.read(asked, k).lists == singles
+        assert reader.read([]).lists == []
+
+
+def test_k_cuts_the_list_and_never_makes_it_longer(sealed, store):
+    publish(sealed("r1", lists={"ann": ["a", "b", "c"]}), store)
+    with SqliteReader(store) as reader:
+        ids = {k: [item.item_id for item in reader.read(["ann"], k).lists[0].items]
+               for k in (1, 2, 3, 1000)}  # fmt: skip
+    assert ids == {1: ["a"], 2: ["a", "b"], 3: ["a", "b", "c"], 1000: ["a", "b", "c"]}
+
+
+def test_loading_alone_changes_no_answer_and_switching_does_at_once(sealed, store):
+    publish(sealed("r1"), store)
+    with SqliteReader(store) as reader:
+        load_release(store, sealed("r2", lists={"ann": ["new"]}))
+        assert reader.read(["ann"]).release.release_id == "r1"
+        assert switch(store, "r2") is True
+        assert reader.read(["ann"]).lists[0].items[0].item_id == "new"
+        assert switch(store, "r2") is False
+
+
+def test_rollback_restores_the_very_same_answers(sealed, store):
+    publish(sealed("r1"), store)
+    with SqliteReader(store) as reader:
+        before = reader.read(["ann", "bob", "nobody"])
+        publish(sealed("r2", lists={"ann": ["new"]}), store)
+        assert reader.read(["ann", "bob", "nobody"]) != before
+        assert rollback(store) == "r1"
+        assert reader.read(["ann", "bob", "nobody"]) == before
+
+
+def test_rollback_goes_back_step_by_step_until_there_is_nothing(sealed, store):
+    for name in ("r1", "r2", "r3"):
+        publish(sealed(name), store)
+    assert (rollback(store), rollback(store)) == ("r2", "r1")
+    with pytest.raises(NoReleaseError, match="no earlier release"):
+        rollback(store)
+
+
+def test_publishing_an_earlier_release_again_keeps_the_way_back(sealed, store):
+    for name in ("r1", "r2"):
+        publish(sealed(name), store)
+    switch(store, "r1")
+    assert rollback(store) == "r2"
+    with pytest.raises(NoReleaseError):  # r1 is not kept twice
+        rollback(store)
+
+
+def test_releases_say_which_one_is_current(sealed, store):
+    assert releases(store) == []
+    publish(sealed("r1"), store)
+    publish(sealed("r2", lists={"ann": ["new"]}), store)
+    rollback(store)
+    assert releases(store) == [
+        LoadedRelease("r1", "2026-08-20T00:00:00Z", 3, "recsys/3", is_current=True),
+        LoadedRelease("r2", "2026-08-20T00:00:00Z", 1, "recsys/3", is_current=False),
+    ]
+
+
+def test_readers_never_see_two_releases_in_one_answer_or_an_error(sealed, store):
+    users = [f"u{number}" for number in range(20)]
+    folders = [sealed(f"r{n}", lists={user: [f"{n}-{user}", "x"] for user in users})
+               for n in range(4)]  # fmt: skip
+    publish(folders[0], store)
+    done, seen = threading.Event(), set()
+
+    def poll():
+        reads = 0
+        while not done.is_set() or not reads:
+            found = reader.read([*users, "nobody"])
+            marks = {item.reason for answer in found.lists for item in answer.items}
+            assert marks == {found.release.release_id}
+            assert all(len(answer.items) == 2 for answer in found.lists)
+            seen.add(found.release.release_id)
+            reads += 1
+            time.sleep(0.001)  # let the publisher have the interpreter too
+        return reads
+
+    with SqliteReader(store) as reader, ThreadPoolExecutor(4) as pool:
+        polls = [pool.submit(poll) for _ in range(4)]
+        try:
+            for step in range(30):
+                if step % 3 == 2:
+                    rollback(store)
+                else:  # keep=1: the release before the last is deleted under the readers
+                    publish(folders[step % 4], store, keep=1)
+        finally:
+            done.set()
+        assert sum(poll.result() for poll in polls) > 30
+    assert len(seen) > 2
+
+
+def test_a_release_deleted_after_the_pointer_was_read_is_not_missed(sealed, store, monkeypatch):
+    publish(sealed("r1"), store)
+    old = (store / "current.json").read_bytes()
+    publish(sealed("r2"), store, keep=0)
+    new = (store / "current.json").read_bytes()
+    pointers = iter([old, new, new])
+    monkeypatch.setattr("serving.stores._pointer_bytes", lambda _: next(pointers))
+    with SqliteReader(store) as reader:
+        assert reader.read(["ann"]).release.release_id == "r2"
+
+
+def test_old_connections_are_closed(sealed, store):
+    publish(sealed("r1"), store)
+    with SqliteReader(store) as reader:
+        reader.read(["ann"])
+        (old,) = reader._idle
+        publish(sealed("r2"), store)
+        reader.read(["ann"])
+        (new,) = reader._idle
+    for opened in (old, new):
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            opened.connection.execute("SELECT 1")
+
+
+def test_nothing_published_is_said_in_words(sealed, store):
+    with SqliteReader(store) as reader:
+        with pytest.raises(NoReleaseError, match="no release is published"):
+            reader.read(["ann"])
+        load_release(store, sealed("r1"))  # loaded, not switched to
+        with pytest.raises(NoReleaseError, match="no release is published"):
+            reader.read(["ann"])
+    with pytest.raises(NoReleaseError, match="no earlier release"):
+        rollback(store)
+    with pytest.raises(NoReleaseError, match="r7 is not loaded"):
+        switch(store, "r7")
+
+
+def test_damage_in_the_store_is_said_in_words(sealed, store):
+    publish(sealed("r1"), store)
+    path = store / "r1.sqlite"
+    whole = path.read_bytes()
+    for damaged, words in ((whole[:3000], "damaged"), (b"", "damaged")):
+        path.write_bytes(damaged)
+        with SqliteReader(store) as reader, pytest.raises(ServingError, match=words):
+            reader.read(["ann"])
+    path.unlink()
+    with SqliteReader(store) as reader, pytest.raises(NoReleaseError, match="gone"):
+        reader.read(["ann"])
+    (store / "current.json").write_text("{")
+    with SqliteReader(store) as reader, pytest.raises(ServingError, match=r"current\.json"):
+        reader.read(["ann"])
+
+
+def test_a_user_in_two_parts_is_refused(unsealed, seal_lists, store):
+    folder = unsealed("r1", lists={"ann": ["a"], "bob": ["b"]}, parts=1)
+    row = {"user_id": "ann", "rank": 1, "item_id": "c", "score": 1.0, "source": "", "reason": ""}
+    write_part(folder, 1, pa.Table.from_pylist([row]))
+    seal_lists(folder)
+    with pytest.raises(DamagedReleaseError, match="two parts"):
+        load_release(store, folder)
+    assert not list(store.glob("*sqlite*"))
+
+
+def test_another_release_of_the_same_id_is_refused(sealed, store, tmp_path):
+    publish(sealed("r1"), store)
+    other = tmp_path / "elsewhere" / "r1"
+    sealed("r0", lists={"ann": ["other"]})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "releases" / "r0").rename(other)
+    manifest = other / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"r0"', '"r1"'))
+    with pytest.raises(ServingError, match="another release of the same id"):
+        load_release(store, other)
+
+
+def test_a_second_switch_at_the_same_moment_is_told_to_try_again(sealed, store):
+    publish(sealed("r1"), store)
+    with _locked(store, "switch"):
+        for change in (
+            lambda: switch(store, "r1"),
+            lambda: rollback(store),
+            lambda: prune(store, 0),
+        ):
+            with pytest.raises(StoreBusyError, match="switch"):
+                change()
