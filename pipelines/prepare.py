@@ -387,7 +387,7 @@ def _count_events(
     kept = f"{timed} AND {known} AND grade IS NOT NULL"
     no_rule = f"{timed} AND {known} AND grade IS NULL"
     drops = [
-        ("has no time", "timestamp", "moment IS NULL", "CAST(user_id AS VARCHAR)"),
+        ("has no time", "", "moment IS NULL", "CAST(user_id AS VARCHAR)"),
         ("is not in items", "item_id", f"{timed} AND NOT ({known})", "CAST(item_id AS VARCHAR)"),
         ("matches no rule of data.event_types", "event_type", no_rule, "event_type"),
     ]

@@ -466,6 +466,25 @@ def test_a_log_of_too_few_days_says_what_to_do(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_too_little_memory_says_which_setting_to_raise(tmp_path):
+    events, items = world()
+    with pytest.raises(ConfigError, match="memory_limit = '1KB' is too little"):
+        prepare(events, items, tmp_path / "p", CONFIG.model_copy(update={"memory_limit": "1KB"}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_users_table_is_checked_and_said_to_be_unused(tmp_path):
+    events, items = world()
+    users = pd.DataFrame({"user_id": ["001", "002"], "age": [30, 40]})
+    prepared = prepare(events, items, tmp_path / "p", CONFIG, users=users)
+    assert prepared.manifest.warnings == (
+        "users (in memory): is read by nothing yet; only its user_id was checked",
+    )
+    users.loc[0, "user_id"] = None
+    refused(tmp_path / "q", events, items, "users (in memory), column user_id: has no id in 1 row",
+            users=users)  # fmt: skip
+
+
 def test_names_with_quotes_do_no_harm(tmp_path):
     events, items = world()
     first = prepare(events, items, tmp_path / "a", CONFIG)
