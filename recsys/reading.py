@@ -29,6 +29,7 @@ from recsys.errors import SchemaError
 from recsys.schema import TABLES, DataConfig, is_text, value_type
 
 Probe = tuple[str, str, str, str]  # fault, column, SQL of the rows that have it, SQL of an example
+BLOCK = 8 << 20  # bytes read at a time; no row may be longer
 FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
@@ -61,7 +62,7 @@ def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
         with warnings.catch_warnings():  # pyarrow 25 uses what pandas 3.1 deprecates
             warnings.simplefilter("ignore", DeprecationWarning)
             table = pa.table(source)
-        return ds.dataset(table.select([n for n in table.column_names if n[:2] != "__"]))
+        return ds.dataset(table)
     filesystem, files = _files(source)
     kinds = {_format(info.path) for info in files}
     if len(kinds) != 1 or None in kinds:
@@ -112,11 +113,12 @@ def _open(
         return ds.dataset(paths, filesystem=filesystem, format="parquet")
     if kind == "csv":
         form: Any = ds.CsvFileFormat(
+            read_options=pa_csv.ReadOptions(block_size=BLOCK),
             parse_options=pa_csv.ParseOptions(newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(strings_can_be_null=True, null_values=[""]),
         )
     else:
-        form = ds.JsonFileFormat(read_options=pa_json.ReadOptions(block_size=8 << 20))
+        form = ds.JsonFileFormat(read_options=pa_json.ReadOptions(block_size=BLOCK))
     guess = ds.dataset(paths, filesystem=filesystem, format=form).schema
     types = {field.name: _plain(field, kind, numbers) for field in guess}
     return ds.dataset(paths, filesystem=filesystem, format=form, schema=pa.schema(types))

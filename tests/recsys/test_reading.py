@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.errors import SchemaError
-from recsys.reading import open_table, stamp
+from recsys.reading import BLOCK, open_table, stamp
 
 ROWS = [{"id": "007", "n": 1.5, "when": "2026-01-31T12:00:00"}, {"id": "8", "n": 2.0, "when": None}]
 
@@ -75,6 +75,12 @@ def test_a_csv_field_may_hold_lines_and_the_text_null(tmp_path):
         {"id": "NULL", "title": "two\nlines"},
         {"id": None, "title": "x"},
     ]
+
+
+def test_lines_in_a_csv_field_may_cross_the_blocks_of_reading(tmp_path):
+    long = "two\nlines\n" * 100_000
+    rows = [{"id": str(i), "n": long} for i in range(2 * BLOCK // len(long))]
+    assert open_table(write(tmp_path / "t.csv", rows)).to_table().to_pylist() == rows
 
 
 def test_the_stamp_changes_with_the_file(tmp_path):
