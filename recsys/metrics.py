@@ -35,8 +35,8 @@ def request_metrics(
     * mrr: 1 / rank of the best relevant item within k
     * map: the sum of the precisions at the relevant items within k, over min(n_relevant, k)
 
-    All are normalised by all relevant items of the request, also those the candidates missed. With
-    ties, the precision at an item is its average place among the relevant items over its rank.
+    All are normalised by all relevant items of the request, also those the candidates missed. The
+    precision at the n-th relevant item is n over its rank, for tied items too.
 
     Args:
         request: (n_relevant,) int64 row of the request.
@@ -57,7 +57,7 @@ def request_metrics(
     place = _places(request, n_requests)
     gain = 2.0**grade - 1
     discounted = gain / np.log2(rank + 1)
-    precision = _mean_of_ties(request, rank, place) / rank
+    precision = place / rank
     ideal_gain = gain[np.lexsort((-gain, request))] / np.log2(place + 1)
 
     def total(values: np.ndarray) -> np.ndarray:
@@ -143,12 +143,3 @@ def _places(request: np.ndarray, n_requests: int) -> np.ndarray:
     begins = np.searchsorted(request, np.arange(n_requests))
     place: np.ndarray = np.arange(1, len(request) + 1) - begins[request]
     return place
-
-
-def _mean_of_ties(request: np.ndarray, rank: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """(n_relevant,) float64: `place`, averaged over the rows of equal request and rank."""
-    new = np.ones(len(rank), bool)
-    new[1:] = (request[1:] != request[:-1]) | (rank[1:] != rank[:-1])
-    group = np.cumsum(new) - 1
-    mean: np.ndarray = (np.bincount(group, weights=place) / np.bincount(group))[group]
-    return mean

@@ -60,6 +60,7 @@ def test_several_metrics_share_their_resamples():
     assert low.shape == high.shape == (3,)
     assert low[1] == pytest.approx(2 * low[0]) and high[1] == pytest.approx(2 * high[0])
     assert high[2] - low[2] > high[0] - low[0]  # half the requests know less
+    assert low[2] < np.nanmean(holes) < high[2]
 
 
 def test_the_order_of_the_requests_changes_nothing():
