@@ -55,7 +55,7 @@ def bootstrap_interval(
     step = max(1, WEIGHTS_AT_A_TIME // max(1, n_users))
     for start in range(0, n_resamples if n_users else 0, step):
         weights = _times_drawn(n_users, min(step, n_resamples - start), rng)
-        means[:, start : start + step] = _ratio(sums @ weights.T, counts @ weights.T)
+        means[:, start : start + step] = _ratio(_total(sums, weights), _total(counts, weights))
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=1)
     return low.reshape(values.shape[1:])[()], high.reshape(values.shape[1:])[()]
@@ -121,6 +121,16 @@ def _times_drawn(n_users: int, n_resamples: int, rng: np.random.Generator) -> np
     drawn += n_users * np.arange(n_resamples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=n_resamples * n_users)
     return counts.reshape(n_resamples, n_users).astype(float)
+
+
+def _total(table: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(n_metrics, n_resamples): (n_metrics, n_users) summed over (n_resamples, n_users) weights.
+
+    Not `@`: OpenBLAS 0.3.31 on two threads takes up to 3 s instead of 0.02 s for so long a sum, and
+    einsum's order of sums is the same whatever the number of threads.
+    """
+    total: np.ndarray = np.einsum("mu,ru->mr", table, weights)
+    return total
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
