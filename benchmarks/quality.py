@@ -1,0 +1,75 @@
+"""Quality of every model on any folder with events.parquet and items.parquet, one set of defaults.
+
+    python -m benchmarks.quality --data DIR --protocol time --json out.json
+
+Nothing here knows any data set: events need user_id, item_id and a timestamp or order_index, items
+need item_id and title (see docs/data.md for what else is used when it is there).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipelines.config import load_toml
+from pipelines.report import quality_table
+from pipelines.settings import RunConfig
+from pipelines.train import git_commit, train
+from recsys.errors import RecsysError
+from recsys.progress import show_progress
+
+
+def main() -> None:
+    """Train on the folder's data, print the tables, write the report."""
+    parser = argparse.ArgumentParser(prog="benchmarks.quality", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the two tables")
+    parser.add_argument("--protocol", choices=["time", "leave_last_out"], required=True)
+    parser.add_argument("--json", type=Path, help="where to write the report")
+    parser.add_argument("--run-dir", type=Path, help="keep the run here (default: a folder that goes)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        settings = {
+            "run_dir": str(asked.run_dir or temporary),
+            "data.events": str(asked.data / "events.parquet"),
+            "data.items": str(asked.data / "items.parquet"),
+            "split.protocol": asked.protocol,
+        }
+        overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        try:
+            config = load_toml(RunConfig, None, overrides + asked.set)
+            with show_progress() as show:
+                trained = train(config, show)
+        except RecsysError as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)
+    report = trained.report | {"run": describe_run(asked.data.name)}
+    console = Console(width=170)
+    for window in ("valid", "test"):
+        console.print(quality_table(report, window))
+    console.print({stage: round(value, 1) for stage, value in report["seconds"].items()})
+    console.print(report["run"])
+    if asked.json:
+        asked.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def describe_run(data: str) -> dict[str, Any]:
+    """Return what makes a number a result: data, command, commit, machine, date."""
+    return {
+        "data": data, "command": "python -m benchmarks.quality " + " ".join(sys.argv[1:]),
+        "commit": git_commit(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

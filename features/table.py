@@ -1,0 +1,88 @@
+"""The ranker's table: one row a candidate, one column a feature of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from features.item import item_features, item_prices
+from features.pair import pair_features, text_similarity
+from features.user import user_features
+from recsys.asof import Past
+from recsys.candidates import TEXT_SOURCES, Candidates
+from recsys.dataset import Items
+from recsys.state import ItemState
+
+RANKED = ("interest", "frozen_interest", "covisitation", "item_cosine", "repeat")
+
+
+def feature_table(
+    names: Sequence[str],
+    past: Past,
+    moment: np.ndarray,
+    candidates: Candidates,
+    state: ItemState,
+    items: Items,
+    texts: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    decay: float,
+    dated: bool,
+) -> np.ndarray:
+    """Compute the features `names` of all candidate rows; training and serving both call this.
+
+    Args:
+        names: columns, as `features.catalogue.active_features` gives them.
+        past: events strictly before each request.
+        moment: (n_requests,) int64 of the requests.
+        candidates: the rows, with the score of every source.
+        state: counted state of the items.
+        items: the catalogue.
+        texts: "tuned" and "frozen" -> (vectors, text_of_item).
+        decay: weight of an event a day (or event) further back.
+        dated: whether moments are microseconds.
+
+    Returns:
+        (n_rows, n_features) float32, NaN where a value does not exist.
+    """
+    request, item = candidates.request, candidates.item
+    columns = {name: value[request] for name, value in user_features(past, moment, dated).items()}
+    columns |= {name: value[item] for name, value in item_features(state, items, dated).items()}
+    columns |= pair_features(past, candidates, moment, items, decay, dated)
+    columns |= source_features(candidates)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(item_prices(state, items)[item] / columns["user_price"])
+    columns["pair_price_ratio"] = np.where(np.isfinite(ratio), ratio, np.nan)
+    for kind, last, best in (
+        ("tuned", "pair_last_similarity", "pair_best_similarity"),
+        ("frozen", "", "pair_best_frozen_similarity"),
+    ):
+        if {last, best} & set(names):
+            columns[last], columns[best] = text_similarity(past, candidates, *texts[kind])
+    table = np.empty((len(item), len(names)), np.float32)
+    for at, name in enumerate(names):
+        table[:, at] = columns[name]
+    return table
+
+
+def source_features(candidates: Candidates) -> dict[str, np.ndarray]:
+    """Scores of the sources, and their ranks among the candidates of the request."""
+    columns: dict[str, np.ndarray] = dict(candidates.score)
+    for name in RANKED:
+        columns[f"{name}_rank"] = rank_within(candidates.request, candidates.score[name])
+    plain = [rank for name, rank in candidates.rank.items() if name not in TEXT_SOURCES]
+    columns["sources"] = np.sum([np.isfinite(rank) for rank in plain], axis=0)
+    return columns
+
+
+def rank_within(request: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Rank rows by score within their request, 1 = best; equal scores share the best rank."""
+    order = np.lexsort((-score, request))
+    ordered, group = score[order], request[order]
+    new = np.ones(len(order), bool)
+    new[1:] = group[1:] != group[:-1]
+    starts = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    new[1:] |= ordered[1:] != ordered[:-1]
+    place = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0)) - starts + 1
+    ranks = np.empty(len(order), np.float32)
+    ranks[order] = place
+    return ranks

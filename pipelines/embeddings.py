@@ -1,0 +1,75 @@
+"""The embedding cache: a text is encoded once by an encoder, ever.
+
+A folder for each encoder (named by the fingerprint of its weights and settings) holds Parquet parts
+of (text hash, vector). Each part is written whole, so a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.encoder import TextEncoder
+
+PART_TEXTS = 2048  # texts between two writes: what a kill can lose
+
+
+def encode_cached(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    folder: Path,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """Encode texts, reading from and adding to the cache.
+
+    Args:
+        encoder: gives the vectors of texts the cache lacks.
+        texts: (n,) distinct strings.
+        folder: of the cache.
+        on_batch: called with the number of texts encoded or found.
+
+    Returns:
+        (n, dim) float32 unit vectors.
+    """
+    place = folder / encoder.fingerprint()
+    hashes = np.array([hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts],
+                      dtype="S16")  # fmt: skip
+    vectors = np.empty((len(texts), encoder.dim), np.float32)
+    missing = np.ones(len(texts), bool)
+    order = np.argsort(hashes, kind="stable")
+    for part in sorted(place.glob("part-*.parquet")):
+        table = pq.read_table(part)
+        stored = np.array(table["text"].to_pylist(), dtype="S16")
+        values = table["vector"].combine_chunks().values.to_numpy().reshape(len(table), -1)
+        at = np.minimum(np.searchsorted(hashes, stored, sorter=order), len(order) - 1)
+        rows = order[at]
+        hit = hashes[rows] == stored
+        vectors[rows[hit]] = values[hit]
+        missing[rows[hit]] = False
+    on_batch(int((~missing).sum()))
+    todo = np.flatnonzero(missing)
+    todo = todo[np.argsort([len(texts[row]) for row in todo], kind="stable")]
+    for start in range(0, len(todo), PART_TEXTS):
+        rows = todo[start : start + PART_TEXTS]
+        vectors[rows] = encoder.encode([texts[row] for row in rows], on_batch)
+        _write_part(place, hashes[rows], vectors[rows])
+    return vectors
+
+
+def _write_part(place: Path, hashes: np.ndarray, vectors: np.ndarray) -> None:
+    """Add one part under a name that tells its content."""
+    place.mkdir(parents=True, exist_ok=True)
+    name = hashlib.blake2b(hashes.tobytes(), digest_size=8).hexdigest()
+    flat = pa.array(vectors.ravel(), pa.float32())
+    table = pa.table({
+        "text": pa.array([bytes(value).ljust(16, b"\0") for value in hashes], pa.binary(16)),
+        "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+    })  # fmt: skip
+    unfinished = place / f".{name}"
+    pq.write_table(table, unfinished)
+    unfinished.rename(place / f"part-{name}.parquet")

@@ -1,0 +1,69 @@
+"""Pictures of a report: quality by model, learning curve, features, candidate recall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+def draw_report(report: Mapping[str, Any], folder: Path) -> None:
+    """Write quality.png and learning.png into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _quality(left, report)
+    _sources(right, report)
+    figure.savefig(folder / "quality.png", dpi=120)
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _curve(left, report)
+    _importance(right, report)
+    figure.savefig(folder / "learning.png", dpi=120)
+
+
+def _quality(axes: Axes, report: Mapping[str, Any]) -> None:
+    """Bars of NDCG@10 with intervals, worst on top."""
+    values = {name: windows["test"]["ndcg_at_10"] for name, windows in report["models"].items()}
+    names = sorted(values, key=values.__getitem__)
+    bounds = [report["intervals"][name]["test"]["ndcg_at_10"] for name in names]
+    error = [[values[name] - low for name, (low, _) in zip(names, bounds, strict=True)],
+             [high - values[name] for name, (_, high) in zip(names, bounds, strict=True)]]  # fmt: skip
+    colours = ["tab:green" if name == "full" else "tab:gray" for name in names]
+    axes.barh(names, [values[name] for name in names], xerr=error, color=colours, capsize=3)
+    axes.set_xlabel("NDCG@10, test window, 95 % interval over users")
+    axes.set_title("Models on the same requests")
+
+
+def _sources(axes: Axes, report: Mapping[str, Any]) -> None:
+    """Bars of candidate recall by source."""
+    recall = {name: windows["test"] for name, windows in report["candidates"].items()}
+    recall = {name: value for name, value in recall.items() if value > 0}
+    names = sorted(recall, key=recall.__getitem__)
+    colours = ["tab:green" if name == "union" else "tab:gray" for name in names]
+    axes.barh(names, [recall[name] for name in names], color=colours)
+    axes.set_xlabel("share of what was taken that the candidates hold")
+    axes.set_title("Candidate recall")
+
+
+def _curve(axes: Axes, report: Mapping[str, Any]) -> None:
+    """Line of the encoder's NDCG@10 over epochs."""
+    curve = report["encoder"]["curve"]
+    axes.plot(range(len(curve)), curve, marker="o", color="tab:green")
+    if curve:
+        axes.axhline(curve[0], linestyle=":", color="tab:gray", label="frozen encoder")
+        axes.legend()
+    axes.set_xlabel("epoch of the head (0 = frozen)")
+    axes.set_ylabel("NDCG@10, last tenth of the encoder window")
+    axes.set_title("Fine-tuning the text encoder")
+
+
+def _importance(axes: Axes, report: Mapping[str, Any]) -> None:
+    """Bars of the strongest features."""
+    gains = list(report["ranker"]["importance"].items())[:15][::-1]
+    axes.barh([name for name, _ in gains], [gain for _, gain in gains], color="tab:gray")
+    axes.set_xlabel("total gain of the feature's splits")
+    axes.set_title("What the ranker looks at")

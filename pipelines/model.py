@@ -1,0 +1,135 @@
+"""The trained model as a folder: safetensors, LightGBM text and JSON, nothing pickled.
+
+    encoder/             fine-tuned, as sentence-transformers loads it
+    frozen_encoder/      the pre-trained transformer, where layers were tuned; else encoder/ has it
+    pooling.safetensors  user vectors from past items
+    ranker.txt           LightGBM
+    card.json            settings, features and lineage; written last
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+
+from features.catalogue import CATALOGUE
+from pipelines.embeddings import encode_cached
+from pipelines.prepared import Prepared
+from pipelines.recommender import Method, Snapshot
+from pipelines.textmodel import Learned, distinct_texts
+from recsys.candidates import CandidateConfig
+from recsys.encoder import EncoderConfig, TextEncoder, load_encoder, with_head, without_head
+from recsys.errors import ConfigError
+from recsys.interest import TextModel, UserPooling
+from recsys.neighbours import cosine_neighbours
+from recsys.ranker import Ranker, ranker_from_text
+from recsys.state import StateConfig, state_at
+
+
+class ModelCard(BaseModel):
+    """What a model needs to be used, and where it comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = 1
+    dated: bool
+    exclude_seen: bool
+    encoder: EncoderConfig
+    candidates: CandidateConfig
+    state: StateConfig
+    features: tuple[str, ...]
+    history: int  # past items in a user vector
+    fitted_before: int  # moment: no fitted part has seen an event from then on
+    data_fingerprint: str
+    config_fingerprint: str
+    prepared: str  # folder of the prepared data it was trained on
+    metrics: dict[str, float]  # of the test window
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """A loaded model."""
+
+    card: ModelCard
+    encoder: TextEncoder
+    frozen_encoder: TextEncoder
+    pooling: UserPooling
+    ranker: Ranker
+
+
+def save_model(folder: Path, learned: Learned, ranker: Ranker, card: ModelCard) -> None:
+    """Write the model into an empty or missing folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = learned.tower.head.detach()
+    with_head(learned.tuned_encoder, head).save(folder / "encoder")
+    if learned.layers_kept:
+        learned.frozen_encoder.save(folder / "frozen_encoder")
+    weights = {name: value.contiguous() for name, value in learned.tower.pooling.state_dict().items()}
+    save_file(weights, folder / "pooling.safetensors")
+    (folder / "ranker.txt").write_text(ranker.to_text())
+    (folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
+
+
+def load_model(folder: Path) -> Recommender:
+    """Read what `save_model` wrote.
+
+    Raises:
+        ConfigError: the folder holds no model of this version, or one whose features this code
+            does not know.
+    """
+    try:
+        card = ModelCard.model_validate_json((folder / "card.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{folder}: no recommender model of this version there ({str(error).splitlines()[0]}); "
+            "train one with 'recsys train'"
+        ) from error
+    unknown = sorted(set(card.features) - {feature.name for feature in CATALOGUE})
+    if unknown:
+        raise ConfigError(
+            f"{folder}: the model reads the feature {unknown[0]!r}, which this code does not "
+            "compute; use the version that trained it, or train again"
+        )
+    encoder = load_encoder(card.encoder.model_copy(update={"model": str(folder / "encoder")}))
+    frozen_folder = folder / "frozen_encoder"
+    frozen = without_head(encoder)
+    if frozen_folder.exists():
+        frozen = load_encoder(card.encoder.model_copy(update={"model": str(frozen_folder)}))
+    pooling = UserPooling(encoder.dim, card.history)
+    pooling.load_state_dict(load_file(folder / "pooling.safetensors"))
+    ranker = ranker_from_text((folder / "ranker.txt").read_text(), card.features)
+    return Recommender(card, encoder, frozen, pooling.eval(), ranker)
+
+
+def at_moment(
+    recommender: Recommender, prepared: Prepared, as_of: int, embeddings: Path
+) -> tuple[Method, Snapshot]:
+    """Roll the state forward: everything known strictly before `as_of`.
+
+    Args:
+        recommender: the model.
+        prepared: the data; events from `as_of` on are not looked at.
+        as_of: the moment.
+        embeddings: folder of the embedding cache; only new texts are encoded.
+
+    Raises:
+        ConfigError: the model was trained with dates and the data has none, or the other way.
+    """
+    card, items = recommender.card, prepared.items()
+    if prepared.windows.dated != card.dated:
+        kind = {True: "dates", False: "an order only"}
+        raise ConfigError(
+            f"{prepared.folder}: the data has {kind[prepared.windows.dated]}, the model was trained "
+            f"on data with {kind[card.dated]}; train a model on this data"
+        )
+    texts, text_of_item = distinct_texts(items.text)
+    frozen = encode_cached(recommender.frozen_encoder, texts, embeddings)
+    tuned = encode_cached(recommender.encoder, texts, embeddings)
+    text_model = TextModel(text_of_item, frozen, tuned, recommender.pooling)
+    cosine = cosine_neighbours(prepared.buckets(), as_of, len(items), card.state.neighbours)
+    state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)
+    method = Method(items, card.candidates, card.dated, card.exclude_seen)
+    return method, Snapshot(state, cosine, text_model)

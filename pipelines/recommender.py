@@ -1,0 +1,217 @@
+"""The trained recommender: look at users at a moment, find candidates, describe and rank them.
+
+Training rows, evaluation, the MLflow pyfunc and the batch job all pass through `look`, `table_of`
+and `make_lists`, so what is measured is what is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from features.item import popularity_order
+from features.table import feature_table
+from recsys.asof import Past, last_items, past_of
+from recsys.candidates import (
+    CandidateConfig, Candidates, block_size, history_matrix, mask_scores, merge_candidates,
+    neighbour_scores, text_scores,
+)  # fmt: skip
+from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
+from recsys.interest import TextModel
+from recsys.neighbours import Neighbours
+from recsys.ranker import Ranker
+from recsys.state import ItemState
+
+LOOK_BACK = 500  # events of a user that features and neighbour sources look at
+HAS_TO_SCORE = {"covisitation": 0.0, "item_cosine": 0.0, "repeat": 0.0}
+REASONS = {
+    "interest": "matches what you took: {title}",
+    "frozen_interest": "reads like {title}",
+    "covisitation": "often taken after {title}",
+    "item_cosine": "taken by people who took {title}",
+    "popularity": "popular now",
+    "repeat": "you took this before",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What does not change with the moment."""
+
+    items: Items
+    candidates: CandidateConfig
+    dated: bool
+    exclude_seen: bool
+
+    @property
+    def unit(self) -> int:
+        """Length of a day in moments."""
+        return DAY if self.dated else 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is known at a moment: counted state, and the parts fitted before it."""
+
+    state: ItemState
+    cosine: Neighbours
+    texts: TextModel
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some requests, looked at: their past, every source's scores, the merged candidates."""
+
+    user: np.ndarray  # (n_requests,) int64
+    moment: np.ndarray  # (n_requests,) int64
+    past: Past
+    scores: dict[str, np.ndarray]  # source -> (n_requests, n_items) float32, -inf = not allowed
+    candidates: Candidates
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Ranked lists of some requests, back to back, best first."""
+
+    request: np.ndarray  # (n_rows,) int64
+    rank: np.ndarray  # (n_rows,) int64 from 1
+    item: np.ndarray  # (n_rows,) int64
+    score: np.ndarray  # (n_rows,) float64
+    source: np.ndarray  # (n_rows,) object, the source that ranked it best
+    reason: np.ndarray  # (n_rows,) object, in words
+
+
+def chunks(n_requests: int, n_items: int) -> Iterator[np.ndarray]:
+    """Cut requests into rows that are looked at together, always in the same places."""
+    size = block_size(n_items)
+    return (np.arange(at, min(at + size, n_requests)) for at in range(0, n_requests, size))
+
+
+def look(
+    method: Method,
+    snapshot: Snapshot,
+    log: Log,
+    user: np.ndarray,
+    moment: np.ndarray,
+    only: np.ndarray | None = None,
+) -> Block:
+    """Look at requests: the past before each, the score of every source, the candidates.
+
+    Args:
+        method: settings and catalogue.
+        snapshot: state at or before the earliest moment.
+        log: events of these users; those at or after a request's moment are not looked at.
+        user: (n_requests,) user codes.
+        moment: (n_requests,) int64.
+        only: (n_items,) bool, items that may be listed; None = all.
+    """
+    past = past_of(log, user, moment, method.unit, LOOK_BACK)
+    scores = source_scores(method, snapshot, past)
+    seen = history_matrix(past, len(method.items), 1.0) if method.exclude_seen else None
+    forbidden = np.zeros(len(method.items), bool) if only is None else ~only
+    gone = _unavailable(method.items, moment)
+    for values in scores.values():
+        mask_scores(values, forbidden, seen)
+        if gone is not None:
+            values[gone] = -np.inf
+    quotas = {name: getattr(method.candidates, name, 0) for name in scores}
+    candidates = merge_candidates(scores, quotas, HAS_TO_SCORE)
+    return Block(user, moment, past, scores, candidates)
+
+
+def source_scores(method: Method, snapshot: Snapshot, past: Past) -> dict[str, np.ndarray]:
+    """Score the whole catalogue by every source: name -> (n_requests, n_items) float32."""
+    n_items, texts, state = len(method.items), snapshot.texts, snapshot.state
+    taken = past.keep(past.grade > 0)
+    frozen, tuned = texts.users(last_items(taken, texts.pooling.history))
+    history = history_matrix(past, n_items, method.candidates.history_decay)
+    last = history_matrix(taken.keep(taken.back == 0), n_items, 1.0)
+    popularity = np.empty(n_items, np.float32)
+    popularity[popularity_order(state)] = np.linspace(1.0, 0.0, n_items)
+    return {
+        "interest": text_scores(tuned, texts.tuned, texts.text_of_item),
+        "frozen_interest": text_scores(frozen, texts.frozen, texts.text_of_item),
+        "covisitation": neighbour_scores(history, state.follows),
+        "precedes": neighbour_scores(history, state.precedes),
+        "item_cosine": neighbour_scores(history, snapshot.cosine),
+        "last_covisitation": neighbour_scores(last, state.follows),
+        "popularity": np.tile(popularity, (len(past.total), 1)),
+        "repeat": history.toarray(),
+    }
+
+
+def table_of(
+    method: Method,
+    snapshot: Snapshot,
+    block: Block,
+    names: Sequence[str],
+    candidates: Candidates | None = None,
+) -> np.ndarray:
+    """Describe the block's candidates (or those given) by the features `names`."""
+    texts = snapshot.texts
+    kinds = {"tuned": (texts.tuned, texts.text_of_item),
+             "frozen": (texts.frozen, texts.text_of_item)}  # fmt: skip
+    chosen = block.candidates if candidates is None else candidates
+    return feature_table(names, block.past, block.moment, chosen, snapshot.state, method.items,
+                         kinds, method.candidates.history_decay, method.dated)  # fmt: skip
+
+
+def make_lists(method: Method, snapshot: Snapshot, block: Block, ranker: Ranker, k: int) -> Lists:
+    """Rank the block's candidates and keep the best k of each request; ties go to the lower code."""
+    rows = block.candidates
+    score = ranker.predict(table_of(method, snapshot, block, ranker.features))
+    order, rank = best_rows(rows.request, rows.item, score, k)
+    chosen = rows.keep(_flags(order, len(score)))
+    place = np.argsort(order, kind="stable")  # `keep` sorts rows by (request, item)
+    back = np.empty(len(order), np.int64)
+    back[place] = np.arange(len(order))
+    source, reason = _explain(method, snapshot, block, chosen)
+    return Lists(rows.request[order], rank, rows.item[order], score[order], source[back],
+                 reason[back])  # fmt: skip
+
+
+def best_rows(
+    request: np.ndarray, item: np.ndarray, score: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rows, ranks from 1) of the best k of each request, best first, ties by item."""
+    order = np.lexsort((item, -score, request))
+    counts = np.bincount(request, minlength=int(request.max(initial=-1)) + 1)
+    starts = np.cumsum(counts) - counts
+    rank = np.arange(len(order)) - starts[request[order]] + 1
+    return order[rank <= k], rank[rank <= k]
+
+
+def _explain(
+    method: Method, snapshot: Snapshot, block: Block, rows: Candidates
+) -> tuple[np.ndarray, np.ndarray]:
+    """Name each row's strongest source, and say why in words with the past item closest in text."""
+    names = [name for name in REASONS if name in rows.rank]
+    ranks = np.array([np.nan_to_num(rows.rank[name], nan=np.inf) for name in names])
+    best = ranks.argmin(0)
+    source = np.array(names, dtype=object)[best]
+    texts = snapshot.texts
+    recent = last_items(block.past.keep(block.past.grade > 0), 10)[rows.request]
+    theirs = texts.frozen[texts.text_of_item[rows.item]]
+    mine = texts.frozen[texts.text_of_item[np.maximum(recent, 0)]]
+    closeness = np.where(recent >= 0, np.einsum("nd,nhd->nh", theirs, mine), -np.inf)
+    closest = recent[np.arange(len(recent)), closeness.argmax(1)] if len(recent) else recent[:, 0]
+    titles = np.where(closest >= 0, method.items.title[closest], "what you took")
+    reason = [REASONS[name].format(title=title) for name, title in zip(source, titles, strict=True)]
+    return source, np.array(reason, dtype=object)
+
+
+def _unavailable(items: Items, moment: np.ndarray) -> np.ndarray | None:
+    """(n_requests, n_items) bool: not on offer at that moment; None where nothing has limits."""
+    if (items.available_from == ALWAYS_FROM).all() and (items.available_until == ALWAYS_UNTIL).all():
+        return None
+    return (moment[:, None] < items.available_from) | (moment[:, None] >= items.available_until)
+
+
+def _flags(rows: np.ndarray, n: int) -> np.ndarray:
+    """(n,) bool: True at `rows`."""
+    flags = np.zeros(n, bool)
+    flags[rows] = True
+    return flags

@@ -1,0 +1,145 @@
+"""The report of a run: every model's metrics with intervals, slices, candidate recall, cost.
+
+Values stand at `models.<name>.<window>.<metric>` and their intervals under `intervals` at the same
+path; `differences.<name>` is the full ranker minus that model, paired, with its interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from pipelines.evaluate import MODELS, Outcome
+from recsys.evaluation import bootstrap_interval, history_slices, mean_over_requests, paired_interval
+from recsys.metrics import catalogue_coverage, novelty, request_metrics
+
+HEADLINE = ("ndcg_at_10", "hr_at_10", "recall_at_20", "mrr_at_10", "map_at_10")
+SLICED = ("ndcg_at_10", "recall_at_20", "hr_at_10")
+
+
+def describe(
+    outcome: Outcome, n_items: int, past_events: np.ndarray, seed: int, resamples: int
+) -> dict[str, Any]:
+    """Turn one window's outcome into the window's part of each section of the report.
+
+    Args:
+        outcome: ranks of every model.
+        n_items: size of the catalogue.
+        past_events: (n_items,) events before the window, for novelty.
+        seed: of the bootstrap.
+        resamples: of users.
+    """
+    names = [name for name in MODELS if name in outcome.rank]
+    values = {name: model_metrics(outcome, name) for name in names}
+    metrics = list(values[names[0]])
+    tables = {name: np.stack([values[name][metric] for metric in metrics], 1) for name in names}
+    models, intervals, differences = {}, {}, {}
+    for name in names:
+        low, high = bootstrap_interval(
+            tables[name], outcome.user, np.random.default_rng(seed), resamples
+        )
+        means = mean_over_requests(tables[name])
+        models[name] = dict(zip(metrics, means.tolist(), strict=True))
+        models[name]["coverage_at_10"] = catalogue_coverage(outcome.listed[name], n_items)
+        models[name]["novelty_at_10"] = float(
+            np.nanmean(novelty(outcome.listed[name], past_events))
+        )
+        bounds = np.stack([low, high], 1).tolist()
+        intervals[name] = dict(zip(metrics, bounds, strict=True))
+        if "full" in tables and name != "full":
+            paired = paired_interval(
+                tables["full"], tables[name], outcome.user, np.random.default_rng(seed), resamples
+            )
+            rows = np.stack(paired, 1).tolist()
+            differences[name] = {
+                metric: row for metric, row in zip(metrics, rows, strict=True) if metric in HEADLINE
+            }
+    return {
+        "models": models,
+        "intervals": intervals,
+        "differences": differences,
+        "slices": slices(outcome, names),
+        "candidates": candidate_recall(outcome),
+        "requests": {"requests": len(outcome.user), "users": len(np.unique(outcome.user)),
+                     "relevant": len(outcome.item)},
+    }  # fmt: skip
+
+
+def model_metrics(outcome: Outcome, name: str, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Return metric -> (n_requests,) of one model, over all relevant items or those at `rows`."""
+    rows = np.ones(len(outcome.item), bool) if rows is None else rows
+    return request_metrics(
+        outcome.request[rows], outcome.grade[rows], outcome.rank[name][rows], len(outcome.user)
+    )
+
+
+def slices(outcome: Outcome, names: list[str]) -> dict[str, Any]:
+    """Cut by the user's history, and by whether the item was seen when the parts were fitted."""
+    everything = np.ones(len(outcome.item), bool)
+    by_user = history_slices(outcome.history)
+    by_user |= {"cold_users": outcome.history == 0, "warm_users": outcome.history > 0}
+    cuts = {name: (mask[outcome.request], int(mask.sum())) for name, mask in by_user.items()}
+    for name, rows in (("unseen_items", outcome.unseen), ("seen_items", ~outcome.unseen)):
+        cuts[name] = (everything & rows, len(np.unique(outcome.request[rows])))
+    found: dict[str, Any] = {}
+    for cut, (rows, count) in cuts.items():
+        if not count:
+            continue
+        found[cut] = {"requests": count}
+        for name in names:
+            values = model_metrics(outcome, name, rows)
+            found[cut][name] = {key: float(np.nanmean(values[key])) for key in SLICED}
+    return found
+
+
+def candidate_recall(outcome: Outcome) -> dict[str, float]:
+    """Return the mean share of a request's relevant items that each source's candidates hold."""
+    n, found = len(outcome.user), {}
+    total = np.bincount(outcome.request, minlength=n)
+    for source, hit in outcome.found.items():
+        hits = np.bincount(outcome.request, hit, minlength=n)
+        found[source] = float((hits[total > 0] / total[total > 0]).mean())
+    return found
+
+
+def headline(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return the few values that MLflow's run table shows."""
+    values = {}
+    for name in ("full", "ranker_without_text", "tuned_encoder", "frozen_encoder"):
+        for window, metrics in report["models"].get(name, {}).items():
+            if name == "full":
+                values |= {f"{window}/{key}": metrics[key] for key in HEADLINE}
+            else:
+                values[f"{window}/{name}_ndcg_at_10"] = metrics["ndcg_at_10"]
+    return values
+
+
+def by_path(windows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Turn window -> section -> name -> values into section -> name -> window -> values."""
+    report: dict[str, Any] = {}
+    for window, sections in windows.items():
+        for section, names in sections.items():
+            for name, values in names.items():
+                report.setdefault(section, {}).setdefault(name, {})[window] = values
+    return report
+
+
+def quality_table(report: Mapping[str, Any], window: str = "test") -> Table:
+    """Draw the report's models as a table, with what the full ranker gains over each."""
+    table = Table(title=f"{window} window, {report['requests']['requests'][window]:,} requests")
+    for column in ("model", *HEADLINE, "full is better by (NDCG@10)"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for name, windows in report["models"].items():
+        metrics = windows[window]
+        low, high = report["intervals"][name][window]["ndcg_at_10"]
+        cells = [f"{metrics[key]:.4f}" for key in HEADLINE]
+        cells[0] += f" [{low:.4f}, {high:.4f}]"
+        gain = ""
+        if name in report.get("differences", {}):
+            by, least, most = report["differences"][name][window]["ndcg_at_10"]
+            gain = f"{by:+.4f} [{least:+.4f}, {most:+.4f}]"
+        table.add_row(name, *cells, gain)
+    return table

@@ -1,0 +1,88 @@
+"""Rows the ranker learns from: the candidates of past requests, described and labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.evaluate import without_text
+from pipelines.prepared import Prepared
+from pipelines.recommender import Block, Method, Snapshot, table_of
+from pipelines.windows import Fitted, walk
+from recsys.candidates import Candidates
+from recsys.ranker import training_rows
+from recsys.split import Requests
+from recsys.state import StateConfig
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training rows of a ranker, requests back to back."""
+
+    table: np.ndarray  # (n_rows, n_features) float32
+    grade: np.ndarray  # (n_rows,) int64
+    group: np.ndarray  # (n_requests,) int64 rows of each request
+
+
+def ranker_rows(
+    prepared: Prepared,
+    method: Method,
+    fitted: Fitted,
+    requests: list[Requests],
+    span: tuple[int, int],
+    config: StateConfig,
+    names: dict[str, tuple[str, ...]],
+    choose: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    on_block: Callable[[int], None] = lambda done: None,
+) -> dict[str, Rows]:
+    """Make the rows a ranker learns from.
+
+    Args:
+        prepared: the data.
+        method: settings and catalogue.
+        fitted: parts fitted before the window.
+        requests: one entry a bucket.
+        span: (start, end) of the window.
+        config: how state is counted.
+        names: ranker -> its features; "ranker_without_text" sees no candidate only text found.
+        choose: (request, grade) of candidate rows -> rows to keep, requests back to back.
+        on_block: called with the number of requests done.
+    """
+    parts: dict[str, list[Rows]] = {name: [] for name in names}
+    for snapshot, some, block in walk(prepared, method, fitted, requests, span, config):
+        for name, features in names.items():
+            rows = block.candidates if name == "full" else without_text(block.candidates)
+            parts[name].append(_rows(method, snapshot, some, block, rows, features, choose))
+        on_block(len(some))
+    return {
+        name: Rows(
+            np.concatenate([part.table for part in some]),
+            np.concatenate([part.grade for part in some]),
+            np.concatenate([part.group for part in some]),
+        )
+        for name, some in parts.items()
+    }
+
+
+def _rows(
+    method: Method, snapshot: Snapshot, some: Requests, block: Block, rows: Candidates,
+    features: tuple[str, ...], choose: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Rows:  # fmt: skip
+    """Describe and label one block's candidates."""
+    n_items = len(method.items)
+    taken = np.repeat(np.arange(len(some)), np.diff(some.indptr)) * n_items + some.item
+    keys = rows.request * n_items + rows.item
+    at = np.minimum(np.searchsorted(taken, keys), len(taken) - 1)
+    grade = np.where(taken[at] == keys, some.grade[at].astype(np.int64), 0)
+    kept = choose(rows.request, grade)
+    table = table_of(method, snapshot, block, features, rows)
+    group = np.unique(rows.request[kept], return_counts=True)[1]
+    return Rows(table[kept], grade[kept], group)
+
+
+def sampler(negatives: int, rng: np.random.Generator) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return a `choose` for `ranker_rows` that samples negatives."""
+    return lambda request, grade: training_rows(request, grade, negatives, rng)
+

@@ -1,0 +1,91 @@
+"""The one run configuration: each section is the model beside the code that it configures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from recsys.candidates import CandidateConfig
+from recsys.encoder import EncoderConfig
+from recsys.ranker import RankerConfig
+from recsys.schema import DataConfig
+from recsys.state import StateConfig
+from recsys.training import TrainingConfig
+
+
+class SplitConfig(BaseModel):
+    """How time is cut into windows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: Literal["auto", "time", "leave_last_out"] = "auto"
+    share: float = Field(0.1, gt=0, lt=0.3)  # of the events, for ranker, valid and test each
+    seen: Literal["auto", "list", "exclude"] = "auto"  # auto: list again where users repeat items
+    repeat_share: float = Field(0.1, ge=0, le=1)  # auto: at least this share of repeated events
+
+
+class FeatureConfig(BaseModel):
+    """Which features the ranker sees."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    off: tuple[str, ...] = ()
+
+
+class EvaluationConfig(BaseModel):
+    """How runs are measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_requests: int = Field(20_000, ge=1)  # a window, sampled beyond
+    resamples: int = Field(1000, ge=10)  # of users, for every interval
+    refit_encoder: Literal["auto", "always", "never"] = "auto"  # head and pooling, before valid, test
+
+
+class TrackingConfig(BaseModel):
+    """Where MLflow keeps runs and models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str = ""  # empty: sqlite database in run_dir
+    experiment: str = "recsys"
+    model: str = "recommender"  # name in the registry
+
+
+class ServingPaths(BaseModel):
+    """The `serving` section; `serving.settings.ServingConfig` reads the same keys without us."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    releases: Path = Path("runs/releases")
+    store: Path = Path("runs/store")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    k: int = Field(20, ge=1, le=1000)
+
+
+class RunConfig(BaseModel):
+    """Everything a run depends on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_dir: Path = Path("runs/default")  # prepared data, embeddings, reports
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    state: StateConfig = StateConfig()
+    candidates: CandidateConfig = CandidateConfig()
+    features: FeatureConfig = FeatureConfig()
+    ranker: RankerConfig = RankerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    serving: ServingPaths = ServingPaths()
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's address."""
+        return self.tracking.uri or f"sqlite:///{(self.run_dir / 'mlflow.db').resolve()}"

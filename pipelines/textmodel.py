@@ -1,0 +1,177 @@
+"""Learn what text says about taste: encode the catalogue, tune, and refit before each window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipelines.embeddings import encode_cached
+from pipelines.prepared import Prepared
+from pipelines.settings import RunConfig
+from recsys.asof import last_items, past_of
+from recsys.candidates import block_size, history_matrix, mask_scores, text_scores, top_items
+from recsys.dataset import DAY, Log, concat
+from recsys.encoder import TextEncoder, load_encoder, without_head
+from recsys.finetuning import tune_layers
+from recsys.interest import TextModel, user_vectors
+from recsys.metrics import ranks_from_scores, request_metrics
+from recsys.split import Requests, requests_in
+from recsys.training import (
+    Examples, Tower, examples_in, new_tower, train_head, tuned_vectors,
+)  # fmt: skip
+
+Show = Callable[[str, int, int, str], None]  # (task, done, total, note)
+STOPPING_REQUESTS = 2000  # requests that early stopping looks at
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The text side after fine-tuning on the encoder window."""
+
+    frozen_encoder: TextEncoder
+    tuned_encoder: TextEncoder  # its transformer; the head is the tower's
+    text_of_item: np.ndarray  # (n_items,) int64
+    frozen: np.ndarray  # (n_texts, dim) unit vectors of the pre-trained encoder
+    pooled: np.ndarray  # (n_texts, dim) unit vectors of the tuned transformer, without a head
+    tower: Tower
+    curve: list[float]  # NDCG@10 on the stopping window: frozen, then after each epoch of the head
+    layers_score: float  # the same after tuning layers; NaN if not tried
+    layers_kept: bool
+
+    def text_model(self) -> TextModel:
+        """Return the vectors of items and the pooling of users, before and after tuning."""
+        tuned = tuned_vectors(self.tower, self.pooled)
+        return TextModel(self.text_of_item, self.frozen, tuned, self.tower.pooling)
+
+
+def distinct_texts(texts: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Return the distinct texts and, for each item, which of them is its own."""
+    distinct, text_of_item = np.unique(texts.astype(str), return_inverse=True)
+    return distinct.tolist(), text_of_item.astype(np.int64)
+
+
+def learn_texts(prepared: Prepared, config: RunConfig, exclude_seen: bool, show: Show) -> Learned:
+    """Fine-tune on the encoder window: head first, then layers if they help, early stopped.
+
+    The last tenth of the window decides when to stop and whether the layers are kept, so the
+    result is never worse than the frozen encoder there.
+    """
+    items, rng = prepared.items(), np.random.default_rng([config.seed, 1])
+    texts, text_of_item = distinct_texts(items.text)
+    frozen_encoder = load_encoder(config.encoder)
+    frozen = encode(frozen_encoder, texts, config, show, "encode texts")
+    log, stop = concat(prepared.logs()), stopping_moment(prepared)
+    windows, training = prepared.windows, config.training
+    examples = examples_in(log.before(stop), windows.unit, text_of_item, training.history)
+    requests = stopping_requests(prepared, log, stop, rng)
+
+    def score(tower: Tower, pooled: np.ndarray) -> float:
+        vectors = tuned_vectors(tower, pooled)
+        return interest_ndcg(log, requests, windows.unit, tower, vectors, text_of_item,
+                             exclude_seen)  # fmt: skip
+
+    tower, curve = new_tower(frozen.shape[1], training.history), []
+    if len(examples.target) and len(requests):
+        tower, curve = train_head(
+            frozen, examples, training, rng, lambda now: score(now, frozen),
+            on_step=lambda step, steps, loss: show("train head", step, steps, f"loss {loss:.3f}"),
+        )  # fmt: skip
+        show("train head", 1, 1, "NDCG@10 " + " ".join(f"{value:.4f}" for value in curve))
+    learned = Learned(frozen_encoder, frozen_encoder, text_of_item, frozen, frozen, tower, curve,
+                      float("nan"), False)  # fmt: skip
+    if curve and training.layers and training.layer_steps:
+        learned = _with_layers(learned, texts, examples, config, score, rng, show)
+    return refit(learned, log.before(windows.ranker), windows.unit, config, show)
+
+
+def _with_layers(
+    learned: Learned, texts: Sequence[str], examples: Examples, config: RunConfig,
+    score: Callable[[Tower, np.ndarray], float], rng: np.random.Generator, show: Show,
+) -> Learned:  # fmt: skip
+    """Tune transformer layers and keep them if the stopping window says so."""
+    encoder, tower = tune_layers(
+        learned.frozen_encoder, learned.tower, texts, learned.frozen, examples, config.training,
+        rng, lambda step, steps, loss: show("train layers", step, steps, f"loss {loss:.3f}"),
+    )  # fmt: skip
+    pooled = encode(encoder, texts, config, show, "encode texts, tuned")
+    after = score(tower, pooled)
+    if after <= max(learned.curve):
+        return replace(learned, layers_score=after)
+    return replace(learned, tuned_encoder=encoder, pooled=pooled, tower=tower, layers_score=after,
+                   layers_kept=True)  # fmt: skip
+
+
+def refit(learned: Learned, log: Log, unit: int, config: RunConfig, show: Show) -> Learned:
+    """Go on training head and pooling on all events of `log`, for `refit_epochs`; layers stay."""
+    training, rng = config.training, np.random.default_rng([config.seed, 2])
+    examples = examples_in(log, unit, learned.text_of_item, training.history)
+    if not learned.curve or max(learned.curve) == learned.curve[0] and not learned.layers_kept:
+        return learned  # tuning did not help: the frozen vectors stay
+    if not training.refit_epochs or not len(examples.target):
+        return learned
+    tower, _ = train_head(
+        learned.pooled, examples, training, rng, epochs=training.refit_epochs, start=learned.tower,
+        on_step=lambda step, steps, loss: show("refit head", step, steps, f"loss {loss:.3f}"),
+    )  # fmt: skip
+    return replace(learned, tower=tower)
+
+
+def encode(
+    encoder: TextEncoder, texts: Sequence[str], config: RunConfig, show: Show, task: str
+) -> np.ndarray:
+    """Encode through the cache of the run folder, with progress."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        show(task, done, len(texts), "texts")
+
+    return encode_cached(without_head(encoder), texts, config.run_dir / "embeddings", advance)
+
+
+def stopping_moment(prepared: Prepared) -> int:
+    """Return where the last tenth of the encoder window begins, at a midnight."""
+    windows = prepared.windows
+    if not windows.dated:
+        return windows.ranker - 1
+    days = [log.moment[(log.moment < windows.ranker) & (log.grade > 0)] // DAY
+            for log in prepared.buckets()]  # fmt: skip
+    day = np.sort(np.concatenate(days))
+    return int(day[int(0.9 * len(day))]) * DAY
+
+
+def stopping_requests(
+    prepared: Prepared, log: Log, stop: int, rng: np.random.Generator
+) -> Requests:
+    """Draw the requests that early stopping looks at, from the last tenth of the encoder window."""
+    requests = requests_in(log, prepared.windows, stop, prepared.windows.ranker)
+    drawn = rng.permutation(len(requests))[:STOPPING_REQUESTS]
+    return requests.take(np.sort(drawn))
+
+
+def interest_ndcg(
+    log: Log, requests: Requests, unit: int, tower: Tower, vectors: np.ndarray,
+    text_of_item: np.ndarray, exclude_seen: bool,
+) -> float:  # fmt: skip
+    """Return NDCG@10 of lists by the interest score alone, over the whole catalogue."""
+    n_items, values = len(text_of_item), []
+    size = block_size(n_items)
+    for at in range(0, len(requests), size):
+        some = requests.take(np.arange(at, min(at + size, len(requests))))
+        past = past_of(log, some.user, some.moment, unit, limit=500)
+        past = past.keep(past.grade > 0)
+        recent = last_items(past, tower.pooling.history)
+        recent = np.where(recent >= 0, text_of_item[recent], -1)
+        scores = text_scores(user_vectors(tower.pooling, vectors, recent), vectors, text_of_item)
+        seen = history_matrix(past, n_items, 1.0) if exclude_seen else None
+        mask_scores(scores, np.zeros(n_items, bool), seen)
+        request = np.repeat(np.arange(len(some)), np.diff(some.indptr))
+        threshold = top_items(scores, 10)[1][:, -1]
+        rank = ranks_from_scores(scores, request, some.item, threshold, 10)
+        metrics = request_metrics(request, some.grade, rank, len(some), (10,))
+        values.append(metrics["ndcg_at_10"])
+    return float(np.nanmean(np.concatenate(values)))
+

@@ -1,0 +1,120 @@
+"""The one door to MLflow: runs, metrics, artifacts, the model registry."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from pipelines.settings import RunConfig
+from recsys.errors import ConfigError
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in the model registry."""
+
+    uri: str  # models:/NAME/VERSION
+    name: str
+    version: str
+    alias: str
+    run_id: str
+
+
+def connect(config: RunConfig) -> None:
+    """Point MLflow at the configured store and experiment, making them if they are new."""
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(config.tracking_uri)
+    mlflow.set_registry_uri(config.tracking_uri)
+    name = config.tracking.experiment
+    if mlflow.get_experiment_by_name(name) is None:
+        local = config.tracking_uri.startswith("sqlite:")
+        place = (config.run_dir / "artifacts").resolve().as_uri() if local else None
+        mlflow.create_experiment(name, artifact_location=place)
+    mlflow.set_experiment(name)
+
+
+@contextlib.contextmanager
+def run(name: str, tags: Mapping[str, str], nested: bool = False) -> Iterator[str]:
+    """Open a run (a child of the open one if `nested`) and yield its id."""
+    with mlflow.start_run(run_name=name, nested=nested, tags=dict(tags)) as active:
+        yield str(active.info.run_id)
+
+
+def log_params(params: Mapping[str, object]) -> None:
+    """Log a few short parameters; the whole config belongs in an artifact."""
+    mlflow.log_params({key: str(value)[:250] for key, value in params.items()})
+
+
+def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
+    """Log metrics, NaN left out."""
+    finite = {key: value for key, value in metrics.items() if value == value}
+    mlflow.log_metrics(finite, step=step)
+
+
+def log_curve(name: str, values: list[float]) -> None:
+    """Log one metric with a value a step, from step 0."""
+    for step, value in enumerate(values):
+        mlflow.log_metric(name, value, step=step)
+
+
+def log_folder(folder: Path) -> None:
+    """Log a folder's files as artifacts of the open run."""
+    mlflow.log_artifacts(str(folder))
+
+
+def log_model(folder: Path, config: RunConfig) -> Registered:
+    """Log a model folder as a pyfunc and register it; the first version becomes champion."""
+    name = config.tracking.model
+    logged = mlflow.pyfunc.log_model(
+        name="model",
+        loader_module="pipelines.pyfunc",
+        data_path=str(folder),
+        pip_requirements=["recsys-text[train]"],
+    )
+    version = mlflow.register_model(logged.model_uri, name)
+    client = MlflowClient()
+    aliases = client.get_registered_model(name).aliases
+    alias = CHALLENGER if CHAMPION in aliases else CHAMPION
+    client.set_registered_model_alias(name, alias, version.version)
+    uri = f"models:/{name}/{version.version}"
+    return Registered(uri, name, str(version.version), alias, str(version.run_id))
+
+
+def find_model(config: RunConfig, uri: str) -> tuple[Registered, Path]:
+    """Resolve a model URI (an alias or a version) and return it with its local folder.
+
+    Raises:
+        ConfigError: the registry holds no such model.
+    """
+    connect(config)
+    client = MlflowClient()
+    name, _, asked = uri.removeprefix("models:/").replace("@", "/").partition("/")
+    try:
+        by_alias = "@" in uri
+        found = (client.get_model_version_by_alias(name, asked) if by_alias
+                 else client.get_model_version(name, asked))  # fmt: skip
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=found.source))
+    except (MlflowException, OSError, AttributeError) as error:
+        known = [model.name for model in client.search_registered_models()]
+        raise ConfigError(
+            f"{uri}: no such model in {config.tracking_uri}; it holds {known or 'none'}, "
+            "name one as models:/NAME@champion or models:/NAME/VERSION, or run 'recsys train'"
+        ) from error
+    resolved = f"models:/{name}/{found.version}"
+    alias = asked if by_alias else ""
+    registered = Registered(resolved, name, str(found.version), alias, str(found.run_id))
+    return registered, folder / "data" / "model" if (folder / "data").exists() else folder

@@ -1,0 +1,90 @@
+"""Walk a window: state rolled forward, requests looked at in blocks, one bucket of users at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.prepared import Prepared
+from pipelines.recommender import Block, Method, Snapshot, chunks, look
+from recsys.dataset import DAY
+from recsys.interest import TextModel
+from recsys.neighbours import Neighbours
+from recsys.split import Requests, requests_in
+from recsys.state import StateConfig, state_at
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Parts fitted once, on events strictly before `before`."""
+
+    before: int
+    texts: TextModel
+    cosine: Neighbours
+
+
+def snapshot_spans(span: tuple[int, int], dated: bool, every_days: int) -> list[tuple[int, int]]:
+    """Cut a window into spans that share one counted state, taken at their start."""
+    if not dated:
+        return [span]
+    starts = range(span[0], span[1], every_days * DAY)
+    return [(start, min(start + every_days * DAY, span[1])) for start in starts]
+
+
+def window_requests(prepared: Prepared, window: str) -> list[Requests]:
+    """Find the requests of a window, one entry a bucket of users."""
+    span = prepared.windows.span(window)
+    return [requests_in(log, prepared.windows, *span) for log in prepared.buckets()]
+
+
+def sample_requests(
+    requests: list[Requests], most: int, rng: np.random.Generator
+) -> list[Requests]:
+    """Keep `most` requests, drawn over all buckets; each stays in order."""
+    sizes = np.array([len(part) for part in requests])
+    if sizes.sum() <= most:
+        return requests
+    kept = np.sort(rng.choice(sizes.sum(), most, replace=False))
+    ends = np.cumsum(sizes)
+    return [
+        part.take(kept[(kept >= end - size) & (kept < end)] - (end - size))
+        for part, size, end in zip(requests, sizes, ends, strict=True)
+    ]
+
+
+def walk(
+    prepared: Prepared,
+    method: Method,
+    fitted: Fitted,
+    requests: list[Requests],
+    span: tuple[int, int],
+    config: StateConfig,
+    only: np.ndarray | None = None,
+) -> Iterator[tuple[Snapshot, Requests, Block]]:
+    """Look at the requests of a window in blocks, with the state of each block's time.
+
+    Args:
+        prepared: the data.
+        method: settings and catalogue.
+        fitted: parts fitted before the window.
+        requests: what to look at, one entry a bucket.
+        span: (start, end) of the window.
+        config: how the state is counted, and how often.
+        only: (n_items,) bool, items that may be listed.
+    """
+    for start, end in snapshot_spans(span, method.dated, config.every_days):
+        inside = [part.take(np.flatnonzero((part.moment >= start) & (part.moment < end)))
+                  for part in requests]  # fmt: skip
+        if not any(len(part) for part in inside):
+            continue
+        state = state_at(prepared.buckets(), start, len(method.items), method.dated, config)
+        snapshot = Snapshot(state, fitted.cosine, fitted.texts)
+        for bucket, part in enumerate(inside):
+            if not len(part):
+                continue
+            log = prepared.bucket(bucket)
+            for rows in chunks(len(part), len(method.items)):
+                some = part.take(rows)
+                yield snapshot, some, look(method, snapshot, log, some.user, some.moment, only)

@@ -1,0 +1,121 @@
+"""The one place that reads the past: everything here looks strictly before a moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.dataset import Log
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the user of each request had done strictly before the request, most recent last.
+
+    Event rows are sorted by (request, moment); `back` counts days (in dated data) or events (in
+    ordered data) from the most recent one, which is 0: all items of one basket are equally far.
+    """
+
+    indptr: np.ndarray  # (n_requests + 1,) int64 into the event rows
+    request: np.ndarray  # (n_events,) int64 row of the request
+    item: np.ndarray  # (n_events,) int32
+    moment: np.ndarray  # (n_events,) int64
+    grade: np.ndarray  # (n_events,) int8
+    price: np.ndarray  # (n_events,) float32
+    back: np.ndarray  # (n_events,) int64
+    total: np.ndarray  # (n_requests,) int64: all events before the request, also beyond `limit`
+    first: np.ndarray  # (n_requests,) int64 moment of the user's first event, 0 where none
+
+    def keep(self, mask: np.ndarray) -> Past:
+        """Return the past with only the events where `mask` holds; requests and totals stay."""
+        kept = np.concatenate([[0], np.cumsum(mask)])
+        return Past(kept[self.indptr], self.request[mask], self.item[mask], self.moment[mask],
+                    self.grade[mask], self.price[mask], self.back[mask], self.total,
+                    self.first)  # fmt: skip
+
+
+def past_of(log: Log, user: np.ndarray, moment: np.ndarray, unit: int, limit: int) -> Past:
+    """Look back from each request: the user's events in the log strictly before the moment.
+
+    Args:
+        log: events of these users (and others).
+        user: (n_requests,) user codes; one that the log does not hold has an empty past.
+        moment: (n_requests,) int64.
+        unit: length of a day in moments, for `Past.back`.
+        limit: at most this many events of each user, the most recent ones.
+    """
+    row, ends = ends_before(log, user, moment)
+    starts = np.where(row >= 0, log.indptr[row], 0)
+    first = np.where(ends > starts, log.moment[np.minimum(starts, len(log) - 1)], 0)
+    begins = np.maximum(starts, ends - limit)
+    lengths = ends - begins
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    request = np.repeat(np.arange(len(user)), lengths)
+    at = np.repeat(begins - indptr[:-1], lengths) + np.arange(indptr[-1])
+    when = log.moment[at]
+    day = when // unit
+    new_day = np.ones(len(at), np.int64)
+    new_day[1:] = (day[1:] != day[:-1]) | (request[1:] != request[:-1])
+    day_number = np.cumsum(new_day)
+    newest = day_number[np.maximum(indptr[1:] - 1, 0)] if len(at) else np.zeros(len(user), np.int64)
+    back = newest[request] - day_number
+    return Past(indptr, request, log.item[at], when, log.grade[at], log.price[at], back,
+                ends - starts, first)  # fmt: skip
+
+
+def ends_before(log: Log, user: np.ndarray, moment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find where each user's past ends: one sort and one binary search a request.
+
+    Returns:
+        row: (n,) int64 row in `log.users`, -1 for a user the log does not hold.
+        end: (n,) int64 row in the log just after the last event strictly before the moment.
+    """
+    row = np.searchsorted(log.users, user)
+    row = np.where(row < len(log.users), row, 0)
+    row = np.where(log.users[row] == user, row, -1)
+    times = np.unique(np.concatenate([log.moment, moment]))  # ranks: no overflow below
+    past = log.row * len(times) + np.searchsorted(times, log.moment)
+    end = np.searchsorted(past, row * len(times) + np.searchsorted(times, moment))
+    return row, np.where(row >= 0, end, 0)
+
+
+def last_items(past: Past, history: int) -> np.ndarray:
+    """Return the (n_requests, history) item codes taken last, most recent first, -1 = none."""
+    at = past.indptr[1:, None] - 1 - np.arange(history)
+    found = at >= past.indptr[:-1, None]
+    items = np.append(past.item, -1)
+    return np.where(found, items[np.where(found, at, -1)], -1).astype(np.int64)
+
+
+def sums_by_key(key: np.ndarray, weight: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Sum `weight` over equal `key` and look the sums up.
+
+    Args:
+        key: (n,) int64.
+        weight: (n,) float.
+        asked: (m,) int64 keys to look up.
+
+    Returns:
+        (m,) float64 sums; 0 for a key that never occurs.
+    """
+    found, at = _positions(key, asked)
+    sums = np.bincount(found[1], weight, minlength=len(found[0]) + 1)
+    return np.asarray(sums[at])
+
+
+def least_by_key(key: np.ndarray, value: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Like `sums_by_key` for the least value of each key; NaN for a key that never occurs."""
+    found, at = _positions(key, asked)
+    least = np.full(len(found[0]) + 1, np.inf)
+    np.minimum.at(least, found[1], value)
+    return np.where(np.isinf(least[at]), np.nan, least[at])
+
+
+def _positions(key: np.ndarray, asked: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Return (distinct keys, position of each key), and of each asked one (n_keys = absent)."""
+    keys, position = np.unique(key, return_inverse=True)
+    at = np.searchsorted(keys, asked)
+    known = at < len(keys)
+    known[known] = keys[at[known]] == asked[known]
+    return (keys, position), np.where(known, at, len(keys))

@@ -1,0 +1,128 @@
+"""Candidates: each source scores the whole catalogue for a block of requests; the best are merged.
+
+A block of requests times the catalogue fits in memory (see `block_size`), so a source is one matrix
+product and choosing from it one exact top-k: below some hundred thousand items nothing is faster.
+Provenance is kept: each candidate carries every source's score, and its rank where it was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
+
+from recsys.asof import Past
+from recsys.neighbours import Neighbours
+
+TEXT_SOURCES = frozenset({"interest", "frozen_interest"})
+
+
+class CandidateConfig(BaseModel):
+    """How many candidates each source may bring."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interest: int = Field(60, ge=0)
+    frozen_interest: int = Field(30, ge=0)
+    covisitation: int = Field(60, ge=0)
+    item_cosine: int = Field(60, ge=0)
+    popularity: int = Field(30, ge=0)
+    repeat: int = Field(60, ge=0)
+    history_decay: float = Field(0.85, gt=0, le=1)  # of a past item, each day (or event) further back
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Items to rank, sorted by (request, item), no pair twice."""
+
+    request: np.ndarray  # (n_rows,) int64
+    item: np.ndarray  # (n_rows,) int64
+    rank: dict[str, np.ndarray]  # source -> (n_rows,) float32 rank from 1, NaN = not found by it
+    score: dict[str, np.ndarray]  # source -> (n_rows,) float32, also where it did not find the row
+
+    def keep(self, mask: np.ndarray) -> Candidates:
+        """Return the rows where `mask` holds."""
+        cut = {name: value[mask] for name, value in self.rank.items()}
+        return Candidates(self.request[mask], self.item[mask], cut,
+                          {name: value[mask] for name, value in self.score.items()})  # fmt: skip
+
+
+def block_size(n_items: int, cells: int = 1 << 25) -> int:
+    """Return how many requests to score at once: `cells` float32 scores a source."""
+    return int(np.clip(cells // max(n_items, 1), 1, 512))
+
+
+def history_matrix(past: Past, n_items: int, decay: float) -> sparse.csr_matrix:
+    """Return (n_requests, n_items) weights of what was taken: decay**back, summed over events."""
+    taken = past.grade > 0
+    weight = (decay ** past.back[taken]).astype(np.float32)
+    shape = (len(past.total), n_items)
+    return sparse.csr_matrix((weight, (past.request[taken], past.item[taken])), shape)
+
+
+def neighbour_scores(history: sparse.csr_matrix, neighbours: Neighbours) -> np.ndarray:
+    """Return (n_requests, n_items) float32: the strengths of all past items, weighted, summed."""
+    return np.asarray((history @ neighbours).toarray(), dtype=np.float32)
+
+
+def text_scores(users: np.ndarray, vectors: np.ndarray, text_of_item: np.ndarray) -> np.ndarray:
+    """Return (n_requests, n_items) cosines; items with one text are scored once."""
+    scores = torch.from_numpy(users) @ torch.from_numpy(vectors).T
+    if len(vectors) == len(text_of_item) and (text_of_item == np.arange(len(vectors))).all():
+        return np.asarray(scores.numpy())
+    return np.asarray(scores[:, torch.from_numpy(text_of_item)].numpy())
+
+
+def mask_scores(scores: np.ndarray, forbidden: np.ndarray, seen: sparse.csr_matrix | None) -> None:
+    """Set scores (n_requests, n_items) to -inf, in place, where an item must not be listed.
+
+    Args:
+        scores: of one source.
+        forbidden: (n_items,) bool, items nobody may get.
+        seen: (n_requests, n_items) with an entry for each item not to list again; None = all may.
+    """
+    if forbidden.any():
+        scores[:, forbidden] = -np.inf
+    if seen is not None:
+        scores[np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr)), seen.indices] = -np.inf
+
+
+def top_items(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (items, scores) of the k best of each row, best first; (n_requests, k) each."""
+    top = torch.topk(torch.from_numpy(scores), min(k, scores.shape[1]))
+    return top.indices.numpy(), top.values.numpy()
+
+
+def merge_candidates(
+    scores: Mapping[str, np.ndarray], quotas: Mapping[str, int], least: Mapping[str, float]
+) -> Candidates:
+    """Take the best of each source and merge them.
+
+    Args:
+        scores: source -> (n_requests, n_items) float32, masked with -inf.
+        quotas: source -> how many of its best to take.
+        least: source -> a score must be above this to count as found (a neighbour source has
+            nothing to say about an item with strength 0); -inf where absent.
+    """
+    n_items = next(iter(scores.values())).shape[1]
+    found = {}
+    for name, values in scores.items():
+        if not quotas[name]:
+            continue
+        items, best = top_items(values, quotas[name])
+        request, place = np.nonzero(best > least.get(name, -np.inf))
+        found[name] = (request * n_items + items[request, place], place + 1)
+    if not found:
+        empty = np.zeros(0, np.int64)
+        return Candidates(empty, empty, {}, {})
+    keys = np.unique(np.concatenate([key for key, _ in found.values()]))
+    request, item = np.divmod(keys, n_items)
+    rank = {name: np.full(len(keys), np.nan, np.float32) for name in scores}
+    for name, (key, place) in found.items():
+        rank[name][np.searchsorted(keys, key)] = place
+    score = {name: values[request, item] for name, values in scores.items()}
+    return Candidates(request, item, rank, score)

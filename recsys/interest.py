@@ -1,0 +1,73 @@
+"""What a user likes, as a vector: attention over the texts of what they took last.
+
+The weight of a past item is softmax(recency[k] + query . v), k = 0 for the most recent one, so the
+pooling is a few hundred parameters, costs one weighted sum a user, and is defined from one event on.
+A user without any history has the zero vector: an interest score of 0 for every item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+
+RECENCY_DECAY = 0.9  # of the untrained pooling: how much less each older item counts
+
+
+class UserPooling(torch.nn.Module):
+    """User vectors from the unit vectors of past items; untrained it is a recency-weighted mean."""
+
+    def __init__(self, dim: int, history: int):
+        super().__init__()
+        self.recency = torch.nn.Parameter(torch.arange(history) * float(np.log(RECENCY_DECAY)))
+        self.query = torch.nn.Parameter(torch.zeros(dim))
+        self.residual = torch.nn.Parameter(torch.zeros(dim, dim))
+
+    def forward(self, past: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Pool.
+
+        Args:
+            past: (n, history, dim) unit vectors, most recent first; anything where mask is False.
+            mask: (n, history) bool, which of them exist.
+
+        Returns:
+            (n, dim) unit vectors; zeros where a user has no past item.
+        """
+        weights = (self.recency + past @ self.query).masked_fill(~mask, -1e9)
+        weights = torch.softmax(weights, dim=1) * mask
+        pooled = torch.einsum("nh,nhd->nd", weights, past)
+        return torch.nn.functional.normalize(pooled + pooled @ self.residual, dim=-1)
+
+    @property
+    def history(self) -> int:
+        """How many past items a user vector looks at."""
+        return len(self.recency)
+
+
+@torch.inference_mode()
+def user_vectors(pooling: UserPooling, vectors: np.ndarray, past: np.ndarray) -> np.ndarray:
+    """Return the (n, dim) user vectors of `past` (n, history), item rows of `vectors`, -1 = none."""
+    codes = torch.from_numpy(past[:, : pooling.history])
+    known = torch.from_numpy(vectors)[codes.clamp(min=0)]
+    return pooling(known, codes >= 0).numpy()
+
+
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """Everything text says about items and users, before and after fine-tuning."""
+
+    text_of_item: np.ndarray  # (n_items,) int64 row of the item's text below
+    frozen: np.ndarray  # (n_texts, dim) float32 unit vectors of the pre-trained encoder
+    tuned: np.ndarray  # (n_texts, dim) float32 unit vectors of the fine-tuned one
+    pooling: UserPooling  # fine-tuned with `tuned`
+
+    def users(self, past_items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (frozen, tuned) user vectors (n, dim) of items taken last (n, history), -1 = none."""
+        texts = np.where(past_items >= 0, self.text_of_item[past_items], -1)
+        plain = UserPooling(self.frozen.shape[1], self.pooling.history)
+        return user_vectors(plain, self.frozen, texts), user_vectors(self.pooling, self.tuned, texts)

@@ -1,0 +1,139 @@
+"""The ranker: LightGBM LambdaRank over the candidates of each request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import lightgbm
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from recsys.errors import NotFittedError
+
+
+class RankerConfig(BaseModel):
+    """LambdaRank settings and the sampling of its training rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_trees: int = Field(600, ge=1)
+    early_stopping_trees: int = Field(50, ge=1)
+    learning_rate: float = Field(0.05, gt=0)
+    leaves: int = Field(31, ge=2)
+    min_rows_in_leaf: int = Field(50, ge=1)
+    feature_fraction: float = Field(0.7, gt=0, le=1)
+    row_fraction: float = Field(0.8, gt=0, le=1)
+    l2: float = Field(5.0, ge=0)
+    truncation: int = Field(30, ge=1)  # ranks that matter to the loss
+    label_gain: tuple[float, ...] = ()  # gain of grade 0, 1, 2...; empty = 2**grade - 1
+    max_requests: int = Field(12_000, ge=1)  # training requests, sampled beyond
+    negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each training request
+
+
+class Ranker:
+    """A fitted LightGBM model with the names of the features it reads."""
+
+    def __init__(self, booster: lightgbm.Booster, features: Sequence[str]):
+        self.booster = booster
+        self.features = tuple(features)
+
+    def predict(self, table: np.ndarray) -> np.ndarray:
+        """Score feature rows (n_rows, n_features) in the order of `features`; higher is better."""
+        if table.shape[1] != len(self.features):
+            raise NotFittedError(
+                f"ranker: {table.shape[1]} features were given, it was trained on "
+                f"{len(self.features)}; use the feature catalogue saved with the model"
+            )
+        if not len(table):
+            return np.zeros(0)
+        return np.asarray(self.booster.predict(table))
+
+    def importance(self) -> dict[str, float]:
+        """Return feature -> total gain of its splits, largest first."""
+        gain = self.booster.feature_importance("gain")
+        order = np.argsort(-gain, kind="stable")
+        return {self.features[at]: float(gain[at]) for at in order}
+
+    def to_text(self) -> str:
+        """Return the model in LightGBM's own text format."""
+        return str(self.booster.model_to_string())
+
+    @property
+    def trees(self) -> int:
+        """How many trees it has."""
+        return int(self.booster.num_trees())
+
+
+def ranker_from_text(text: str, features: Sequence[str]) -> Ranker:
+    """Load what `Ranker.to_text` gave."""
+    return Ranker(lightgbm.Booster(model_str=text), features)
+
+
+def fit_ranker(
+    train: tuple[np.ndarray, np.ndarray, np.ndarray],
+    valid: tuple[np.ndarray, np.ndarray, np.ndarray],
+    features: Sequence[str],
+    config: RankerConfig,
+    seed: int,
+    on_tree: Callable[[int, float], None] = lambda tree, ndcg: None,
+) -> Ranker:
+    """Fit LambdaRank with early stopping on the valid rows' NDCG@10.
+
+    Args:
+        train: feature rows (n_rows, n_features) float32, grades (n_rows,), and rows of each request
+            (n_requests,), requests back to back.
+        valid: the same for the valid window.
+        features: their names.
+        config: settings.
+        seed: of LightGBM's sampling.
+        on_tree: called with (tree, valid NDCG@10).
+
+    Source: Burges, "From RankNet to LambdaRank to LambdaMART" (MSR-TR-2010-82).
+    """
+    top = int(max(train[1].max(initial=1), valid[1].max(initial=1)))
+    gain = list(config.label_gain) or [2.0**grade - 1 for grade in range(top + 1)]
+    params = {
+        "objective": "lambdarank", "metric": "ndcg", "eval_at": [10], "label_gain": gain,
+        "learning_rate": config.learning_rate, "num_leaves": config.leaves,
+        "min_data_in_leaf": config.min_rows_in_leaf, "feature_fraction": config.feature_fraction,
+        "bagging_fraction": config.row_fraction, "bagging_freq": 1, "lambda_l2": config.l2,
+        "lambdarank_truncation_level": config.truncation, "seed": seed, "verbosity": -1,
+        "deterministic": True, "force_row_wise": True,
+    }  # fmt: skip
+
+    def report(env: lightgbm.callback.CallbackEnv) -> None:
+        on_tree(env.iteration + 1, env.evaluation_result_list[0][2])
+
+    names = [f"f{at}" for at in range(len(features))]  # LightGBM forbids some characters
+    data = lightgbm.Dataset(train[0], train[1], group=train[2], feature_name=names, params=params)
+    held = lightgbm.Dataset(valid[0], valid[1], group=valid[2], reference=data)
+    stop = lightgbm.early_stopping(config.early_stopping_trees, verbose=False)
+    booster = lightgbm.train(params, data, config.max_trees, [held], callbacks=[stop, report])
+    kept = booster.model_to_string(num_iteration=booster.best_iteration)
+    return ranker_from_text(kept, features)
+
+
+def training_rows(
+    request: np.ndarray, grade: np.ndarray, negatives: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose training rows: every taken candidate and a sample of the others, in random order.
+
+    A request none of whose candidates was taken teaches nothing and is left out. The order inside
+    a request is random, so no tie is broken by what an item is called.
+
+    Args:
+        request: (n_rows,) ascending request of each candidate row.
+        grade: (n_rows,) 0 where not taken.
+        negatives: at most this many rows of grade 0 for each request.
+        rng: source of the sample.
+
+    Returns:
+        Row numbers, requests back to back.
+    """
+    chance = rng.random(len(request))
+    order = np.lexsort((chance, grade > 0, request))  # within a request: not taken first
+    starts = np.flatnonzero(np.append(True, request[1:] != request[:-1])) if len(request) else []
+    place = np.arange(len(request)) - np.repeat(starts, np.diff(np.append(starts, len(request))))
+    taught = np.isin(request, request[grade > 0])
+    kept = order[(taught & ((grade[order] > 0) | (place < negatives)))]
+    return kept[np.lexsort((rng.random(len(kept)), request[kept]))]

@@ -1,0 +1,144 @@
+"""What is counted about items at a moment: every array is a sum (or extreme) over buckets of users.
+
+Counted state rolls forward with the calendar; nothing in it is trained. Memory is the state of one
+moment, whatever the number of users: a bucket's events are looked at and dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
+
+from recsys.dataset import DAY, Log
+from recsys.neighbours import Neighbours, keep_strongest
+
+WINDOWS_DAYS = (7, 28, 91)
+
+
+class StateConfig(BaseModel):
+    """How the past is summed up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every_days: int = Field(7, ge=1)  # while learning, the state rolls forward this often
+    popularity_days: float = Field(30.0, gt=0)  # half-life of an event in recent popularity
+    pair_distance: int = Field(10, ge=1)  # co-visitation: events apart, at most
+    pair_decay: float = Field(0.8, gt=0, le=1)  # co-visitation: a day (or event) further apart
+    pair_days: float = Field(180.0, gt=0)  # half-life of a pair in co-visitation
+    neighbours: int = Field(200, ge=1)  # kept for each item
+
+
+@dataclass(frozen=True)
+class ItemState:
+    """Counts of each item strictly before `as_of`; row = item code."""
+
+    as_of: int
+    count: np.ndarray  # (n_items,) float64 events with grade > 0
+    users: np.ndarray  # (n_items,) float64 distinct users with such an event
+    repeaters: np.ndarray  # (n_items,) float64 users with at least two
+    negative: np.ndarray  # (n_items,) float64 events with grade 0
+    recent: np.ndarray  # (n_windows, n_items) float64 events in the last WINDOWS_DAYS; 0 undated
+    popularity: np.ndarray  # (n_items,) float64 events, each halved every popularity_days
+    first: np.ndarray  # (n_items,) float64 moment of the first event, NaN = none
+    last: np.ndarray  # (n_items,) float64 moment of the last one, NaN = none
+    price: np.ndarray  # (n_items,) float64 mean price paid, NaN = unknown
+    follows: Neighbours  # what is taken after what
+    precedes: Neighbours  # what is taken before what
+
+
+def state_at(
+    logs: Iterable[Log], as_of: int, n_items: int, dated: bool, config: StateConfig
+) -> ItemState:
+    """Count everything strictly before `as_of` (under an order: before 0 means everything).
+
+    Args:
+        logs: one log a bucket of users; each is cut at `as_of` here.
+        as_of: the moment.
+        n_items: size of the catalogue.
+        dated: whether moments are microseconds; if not, windows of days stay zero.
+        config: windows and half-lives.
+    """
+    sums = np.zeros((6 + len(WINDOWS_DAYS), n_items))
+    price = np.zeros((2, n_items))
+    first, last = np.full(n_items, np.inf), np.full(n_items, -np.inf)
+    pairs = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
+    for log in logs:
+        past = log.before(as_of)
+        taken = past.keep(past.grade > 0)
+        sums += _counts(past, taken, as_of, n_items, dated, config)
+        paid = np.isfinite(past.price)
+        price += [np.bincount(past.item[paid], weights, minlength=n_items)
+                  for weights in (past.price[paid].astype(float), np.ones(paid.sum()))]  # fmt: skip
+        np.minimum.at(first, taken.item, taken.moment)
+        np.maximum.at(last, taken.item, taken.moment)
+        pairs = pairs + _pairs(taken, as_of, n_items, dated, config)
+    with np.errstate(invalid="ignore"):
+        mean_price = price[0] / price[1]
+    count, users, repeaters, negative, popularity = sums[:5]
+    scaled = _scale(pairs)
+    return ItemState(
+        as_of, count, users, repeaters, negative, sums[6:], popularity,
+        np.where(count > 0, first, np.nan), np.where(count > 0, last, np.nan), mean_price,
+        keep_strongest(scaled, config.neighbours),
+        keep_strongest(scaled.T.tocsr(), config.neighbours),
+    )  # fmt: skip
+
+
+def _counts(
+    past: Log, taken: Log, as_of: int, n_items: int, dated: bool, config: StateConfig
+) -> np.ndarray:
+    """Return the rows of `state_at`'s sums for one bucket."""
+    pair, times = np.unique(taken.row * n_items + taken.item, return_counts=True)
+    days = (as_of - taken.moment) / DAY if dated else np.zeros(len(taken))
+    age = 0.5 ** (days / config.popularity_days)
+    rows = [
+        np.bincount(taken.item, minlength=n_items),
+        np.bincount(pair % n_items, minlength=n_items),
+        np.bincount(pair[times > 1] % n_items, minlength=n_items),
+        np.bincount(past.item[past.grade == 0], minlength=n_items),
+        np.bincount(taken.item, age, minlength=n_items),
+        np.zeros(n_items),
+    ]
+    for window in WINDOWS_DAYS:
+        rows.append(np.bincount(taken.item[days <= window], minlength=n_items) * float(dated))
+    return np.array(rows)
+
+
+def _pairs(
+    taken: Log, as_of: int, n_items: int, dated: bool, config: StateConfig
+) -> sparse.csr_matrix:
+    """Weigh each (earlier item, later item) of a user by distance and age; one basket both ways."""
+    row, unit = taken.row, DAY if dated else 1
+    day = taken.moment // unit
+    new_day = np.ones(len(taken), np.int64)
+    new_day[1:] = (day[1:] != day[:-1]) | (row[1:] != row[:-1])
+    number = np.cumsum(new_day)
+    days = (as_of - taken.moment) / DAY if dated else np.zeros(len(taken))
+    fresh = 0.5 ** (days / config.pair_days)
+    total = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
+    for step in range(1, config.pair_distance + 1):
+        left = np.flatnonzero(row[:-step] == row[step:])
+        right = left + step
+        use = taken.item[left] != taken.item[right]
+        left, right = left[use], right[use]
+        apart = number[right] - number[left]
+        weight = config.pair_decay ** np.maximum(apart - 1, 0) * fresh[right]
+        ends = taken.item[left], taken.item[right]
+        total = total + sparse.csr_matrix((weight, ends), (n_items, n_items))
+        same = apart == 0
+        back = (taken.item[right[same]], taken.item[left[same]])
+        total = total + sparse.csr_matrix((weight[same], back), (n_items, n_items))
+    return total
+
+
+def _scale(pairs: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Divide each pair by the geometric mean of how often its two ends pair at all."""
+    with np.errstate(divide="ignore"):
+        left = 1.0 / np.sqrt(np.asarray(pairs.sum(1)).ravel())
+        right = 1.0 / np.sqrt(np.asarray(pairs.sum(0)).ravel())
+    left[np.isinf(left)] = right[np.isinf(right)] = 0.0
+    return (sparse.diags(left) @ pairs @ sparse.diags(right)).tocsr()

@@ -1,0 +1,203 @@
+"""Fine-tuning: the text encoder learns that a user's past should point at what the user takes next.
+
+Loss: for each event, softmax over texts of scale * cos(user vector before the day, text vector),
+against the event's own text, weighted by the event's weight. All distinct texts are in the
+denominator while there are few; of many, a uniform sample stands for the rest, its logits raised by
+log(rest / sample) so that the sum stays right in expectation (sampled softmax; Jean et al. 2015).
+Items that share a text are one target, so none is another's false negative.
+
+Two stages, cheapest first. `train_head` moves a residual head over frozen vectors and the user
+pooling: no text is encoded, a pass over the data takes seconds. `recsys.finetuning` then unfreezes
+transformer layers under the trained head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from recsys.dataset import Log
+from recsys.encoder import apply_head
+from recsys.interest import UserPooling
+
+
+class TrainingConfig(BaseModel):
+    """How the encoder is fine-tuned."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    history: int = Field(20, ge=1)  # past items in a user vector
+    max_epochs: int = Field(20, ge=0)  # of the head; 0 = leave the encoder frozen
+    patience: int = Field(4, ge=1)  # epochs without a better valid NDCG before it stops
+    batch_events: int = Field(512, ge=1)
+    epoch_events: int = Field(50_000, ge=1)  # a pass over more events than this looks at a sample
+    refit_epochs: int = Field(2, ge=0)  # passes over all events before each later window
+    warm_up_steps: int = Field(50, ge=0)
+    negative_texts: int = Field(4096, ge=1)  # sampled a step where the catalogue has more
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    dropout: float = Field(0.1, ge=0, lt=1)  # of whole past items
+    layers: int = Field(1, ge=0)  # last transformer layers unfrozen after the head
+    layer_steps: int = Field(60, ge=0)
+    layer_batch_events: int = Field(128, ge=1)
+    layer_learning_rate: float = Field(3e-5, gt=0)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Next-event examples; row = one event to predict."""
+
+    past: np.ndarray  # (n, history) int64 text codes, most recent first, -1 = none
+    target: np.ndarray  # (n,) int64 text code
+    weight: np.ndarray  # (n,) float32
+
+
+@dataclass(frozen=True)
+class Tower:
+    """What stage one learns: item side (dim, dim), user side, and the softmax scale (log)."""
+
+    head: torch.nn.Parameter
+    pooling: UserPooling
+    log_scale: torch.nn.Parameter
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All of them, for an optimiser."""
+        return [self.head, *self.pooling.parameters(), self.log_scale]
+
+
+def new_tower(dim: int, history: int) -> Tower:
+    """Return an untrained tower: frozen vectors, recency-weighted mean."""
+    head = torch.nn.Parameter(torch.zeros(dim, dim))
+    return Tower(head, UserPooling(dim, history), torch.nn.Parameter(torch.tensor(3.0)))
+
+
+def examples_in(log: Log, unit: int, text_of_item: np.ndarray, history: int) -> Examples:
+    """Make one example of each event that has a past before its own day (`unit` long).
+
+    What a user takes on one day never predicts the rest of that day: a nightly job would not have
+    seen it either.
+    """
+    log = log.keep(log.grade > 0)
+    row, day = log.row, log.moment // unit
+    new_day = np.ones(len(log), bool)
+    new_day[1:] = (row[1:] != row[:-1]) | (day[1:] != day[:-1])
+    begins = np.flatnonzero(new_day)[np.cumsum(new_day) - 1]  # where each event's day begins
+    use = np.flatnonzero(begins > log.indptr[row])
+    at = begins[use, None] - 1 - np.arange(history)
+    found = at >= log.indptr[row[use], None]
+    past = np.where(found, text_of_item[log.item[np.where(found, at, 0)]], -1)
+    return Examples(past, text_of_item[log.item[use]].astype(np.int64), log.weight[use])
+
+
+def train_head(
+    pooled: np.ndarray,
+    examples: Examples,
+    config: TrainingConfig,
+    rng: np.random.Generator,
+    valid_score: Callable[[Tower], float] | None = None,
+    epochs: int | None = None,
+    start: Tower | None = None,
+    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+) -> tuple[Tower, list[float]]:
+    """Train head and user pooling over frozen text vectors.
+
+    Args:
+        pooled: (n_texts, dim) float32 text vectors without a head.
+        examples: what to learn from.
+        config: how.
+        rng: order, dropout and negatives.
+        valid_score: higher is better; called before training and after each epoch. The best tower
+            is returned, so the result is never worse than the frozen encoder by this measure.
+        epochs: how many, without early stopping; then `valid_score` is not called.
+        start: tower to go on from (not changed); None = an untrained one.
+        on_step: called with (step, steps at most, loss).
+
+    Returns:
+        The tower, and the valid scores (the first before training), empty with `epochs`.
+    """
+    vectors = torch.from_numpy(pooled)
+    tower = new_tower(pooled.shape[1], config.history) if start is None else copy_tower(start)
+    optimiser = torch.optim.AdamW(tower.parameters(), config.learning_rate,
+                                  weight_decay=config.weight_decay)  # fmt: skip
+    scores = [] if epochs is not None or valid_score is None else [valid_score(tower)]
+    best = copy_tower(tower)
+    n = min(len(examples.target), config.epoch_events)
+    steps = -(-n // config.batch_events)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1.0, (step + 1) / (config.warm_up_steps + 1))
+    )
+    planned = config.max_epochs if epochs is None else epochs
+    for epoch in range(planned):
+        order = rng.permutation(len(examples.target))[:n]
+        for step in range(steps):
+            rows = order[step * config.batch_events : (step + 1) * config.batch_events]
+            loss = batch_loss(tower, vectors, examples, rows, config, rng)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            on_step(epoch * steps + step + 1, planned * steps, float(loss.detach()))
+        if scores and valid_score is not None:
+            scores.append(valid_score(tower))
+            if scores[-1] == max(scores):
+                best = copy_tower(tower)
+            if len(scores) - 1 - int(np.argmax(scores)) >= config.patience:
+                break
+    return (best if scores else tower), scores
+
+
+def tuned_vectors(tower: Tower, frozen: np.ndarray) -> np.ndarray:
+    """Return the (n_texts, dim) unit vectors under the tower's head."""
+    with torch.inference_mode():
+        return apply_head(torch.from_numpy(frozen), tower.head).numpy()
+
+
+def batch_loss(
+    tower: Tower,
+    vectors: torch.Tensor,
+    examples: Examples,
+    rows: np.ndarray,
+    config: TrainingConfig,
+    rng: np.random.Generator,
+) -> torch.Tensor:
+    """Weighted softmax loss of the examples at `rows`."""
+    past = examples.past[rows]
+    past = np.where(rng.random(past.shape) < config.dropout, -1, past)
+    texts, logit_shift = _denominator(examples.target[rows], len(vectors), config, rng)
+    live = np.unique(np.concatenate([texts, past[past >= 0]]))
+    moved = apply_head(vectors[torch.from_numpy(live)], tower.head)
+    at = torch.from_numpy(np.searchsorted(live, np.maximum(past, live[0])))
+    users = tower.pooling(moved[at], torch.from_numpy(past >= 0))
+    items = moved[torch.from_numpy(np.searchsorted(live, texts))]
+    logits = tower.log_scale.exp() * users @ items.T + torch.from_numpy(logit_shift)
+    target = torch.from_numpy(np.searchsorted(texts, examples.target[rows]))
+    weight = torch.from_numpy(examples.weight[rows])
+    loss = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    return (loss * weight).sum() / weight.sum()
+
+
+def _denominator(
+    targets: np.ndarray, n_texts: int, config: TrainingConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the texts of one step's softmax, ascending, and what to add to their logits."""
+    if n_texts <= 2 * config.negative_texts:
+        return np.arange(n_texts), np.zeros(n_texts, np.float32)
+    sampled = rng.choice(n_texts, config.negative_texts, replace=False)
+    texts = np.union1d(targets, sampled)
+    drawn = ~np.isin(texts, targets)
+    rest = n_texts - (len(texts) - drawn.sum())
+    return texts, np.where(drawn, np.log(rest / drawn.sum()), 0.0).astype(np.float32)
+
+
+def copy_tower(tower: Tower) -> Tower:
+    """Copy the parameters, away from the optimiser."""
+    dim, history = tower.head.shape[0], tower.pooling.history
+    new = new_tower(dim, history)
+    with torch.no_grad():
+        for mine, theirs in zip(new.parameters(), tower.parameters(), strict=True):
+            mine.copy_(theirs)
+    return new

@@ -1,0 +1,78 @@
+"""A small world whose taste follows its texts, trained once for all tests that need a real model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+TOPICS = {
+    "garden": ["rose seeds", "watering can", "spade", "compost", "tulip bulbs", "hedge shears"],
+    "kitchen": ["frying pan", "bread knife", "rolling pin", "tea pot", "soup ladle", "whisk"],
+    "office": ["stapler", "fountain pen", "desk lamp", "note book", "paper clips", "envelope"],
+    "sport": ["tennis ball", "yoga mat", "running shoes", "swim goggles", "dumbbell", "jump rope"],
+}
+
+
+def small_tables(n_users: int = 60, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return (events, items): 48 items of four topics; a user stays mostly with one topic."""
+    rng = np.random.default_rng(seed)
+    names = [(topic, f"{colour} {thing}") for topic, things in TOPICS.items()
+             for thing in things for colour in ("red", "blue")]  # fmt: skip
+    items = pd.DataFrame({
+        "item_id": [f"i{at:02d}" for at in range(len(names))],
+        "title": [name for _, name in names],
+        "category": [topic for topic, _ in names],
+        "price": rng.uniform(1, 20, len(names)).round(2),
+    })  # fmt: skip
+    n = rng.integers(15, 40, n_users)
+    user = np.repeat(np.arange(n_users), n)
+    size = len(names) // len(TOPICS)
+    own = rng.integers(0, len(TOPICS), n_users)[user] * size + rng.integers(0, size, len(user))
+    item = np.where(rng.random(len(user)) < 0.8, own, rng.integers(0, len(names), len(user)))
+    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(
+        rng.integers(0, 120 * 24 * 60, len(user)), unit="min"
+    )
+    events = pd.DataFrame({
+        "user_id": [f"u/{at}" for at in user], "item_id": items["item_id"].to_numpy()[item],
+        "timestamp": when, "event_type": "purchase",
+    })  # fmt: skip
+    return events, items
+
+
+@dataclass(frozen=True)
+class World:
+    """A trained small world and where its parts are."""
+
+    folder: Path
+    config: object
+    trained: object
+
+
+def world_settings(folder: Path) -> list[str]:
+    """Return the overrides of a run that trains in seconds."""
+    return [
+        f'run_dir="{folder}/run"', f'data.events="{folder}/events.parquet"',
+        f'data.items="{folder}/items.parquet"', "data.bucket_rows=800", "encoder.max_tokens=16",
+        "training.max_epochs=3", "training.layer_steps=2", "training.layer_batch_events=16",
+        "ranker.max_trees=30", "ranker.min_rows_in_leaf=5", "evaluation.resamples=50",
+        f'serving.releases="{folder}/releases"', f'serving.store="{folder}/store"', "serving.k=10",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory):
+    """Train on the small world, under the time protocol."""
+    from pipelines.config import load_toml
+    from pipelines.settings import RunConfig
+    from pipelines.train import train
+
+    folder = tmp_path_factory.mktemp("world")
+    events, items = small_tables()
+    events.to_parquet(folder / "events.parquet")
+    items.to_parquet(folder / "items.parquet")
+    config = load_toml(RunConfig, None, world_settings(folder))
+    return World(folder, config, train(config, lambda *_: None))

@@ -1,0 +1,193 @@
+"""From raw tables to lists read back: the laws that hold across all rooms."""
+
+import json
+import shutil
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+
+from pipelines import tracking
+from pipelines.evaluate import MODELS
+from pipelines.model import at_moment, load_model
+from pipelines.prepared import open_prepared
+from pipelines.recommender import look, make_lists, table_of
+from pipelines.rows import ranker_rows
+from pipelines.windows import Fitted, window_requests
+from recsys.dataset import DAY, concat
+from serving.batch import recommend
+from serving.publish import publish
+from serving.release import verify
+from serving.stores import SqliteReader
+
+pytestmark = pytest.mark.slow
+
+
+def quiet(*_: object) -> None:
+    pass
+
+
+@pytest.fixture(scope="session")
+def release(small_world):
+    return recommend(small_world.config, "models:/recommender@champion", None, quiet)
+
+
+@pytest.fixture(scope="session")
+def recommender(small_world):
+    _, folder = tracking.find_model(small_world.config, "models:/recommender@champion")
+    return load_model(folder)
+
+
+@pytest.fixture(scope="session")
+def prepared(small_world):
+    return open_prepared(small_world.config.run_dir / "prepared")
+
+
+def read_lists(release) -> pd.DataFrame:
+    return pa.concat_tables(
+        [pq.read_table(path) for path in sorted((release / "lists").glob("*.parquet"))]
+    ).to_pandas()
+
+
+def test_the_report_holds_every_model_with_its_interval(small_world):
+    report = json.loads((small_world.trained.folder / "report.json").read_text())
+    for name in MODELS:
+        for window in ("valid", "test"):
+            low, high = report["intervals"][name][window]["ndcg_at_10"]
+            assert low <= report["models"][name][window]["ndcg_at_10"] <= high
+    assert report["models"]["full"]["test"]["ndcg_at_10"] > (
+        report["models"]["popularity"]["test"]["ndcg_at_10"]
+    )
+
+
+def test_every_user_with_a_past_gets_one_full_list_of_known_items(small_world, release):
+    verify(release)
+    lists = read_lists(release)
+    events = pd.read_parquet(small_world.folder / "events.parquet")
+    items = pd.read_parquet(small_world.folder / "items.parquet")
+    assert set(lists["user_id"]) == set(events["user_id"])
+    assert (lists.groupby("user_id").size() == small_world.config.serving.k).all()
+    assert set(lists["item_id"]) <= set(items["item_id"])
+    assert (lists.groupby("user_id")["score"].diff().dropna() <= 1e-6).all()
+    assert (lists["reason"] != "").all()
+
+
+def test_published_lists_come_back_whole(small_world, release):
+    publish(release, small_world.config.serving.store)
+    lists = read_lists(release)
+    with SqliteReader(small_world.config.serving.store) as reader:
+        answers = reader.read([*lists["user_id"].unique(), "nobody"]).lists
+    found = [(answer.user_id, item.rank, item.item_id)
+             for answer in answers[:-1] for item in answer.items]  # fmt: skip
+    assert found == list(lists[["user_id", "rank", "item_id"]].itertuples(index=False, name=None))
+    assert answers[-1].is_fallback
+
+
+def test_a_killed_job_goes_on_to_the_same_bytes(small_world, release):
+    parts = sorted((release / "lists").glob("*.parquet"))
+    assert len(parts) > 1
+    whole = [path.read_bytes() for path in parts]
+    manifest = json.loads((release / "manifest.json").read_text())
+    (release / "manifest.json").unlink()  # as if killed before the last part was written
+    parts[-1].unlink()
+    again = recommend(small_world.config, "models:/recommender@champion", None, quiet)
+    assert again == release
+    assert [path.read_bytes() for path in sorted((release / "lists").glob("*.parquet"))] == whole
+    assert json.loads((release / "manifest.json").read_text()) == manifest
+
+
+def test_a_batch_equals_one_by_one(small_world, recommender, prepared):
+    moment = prepared.windows.test_end
+    method, snapshot = at_moment(recommender, prepared, moment, small_world.folder / "run/embeddings")
+    log = prepared.bucket(0)
+    together = look(method, snapshot, log, log.users, np.full(len(log.users), moment))
+    lists = make_lists(method, snapshot, together, recommender.ranker, 10)
+    for row in range(0, len(log.users), 7):
+        alone = look(method, snapshot, log, log.users[row : row + 1], np.array([moment]))
+        one = make_lists(method, snapshot, alone, recommender.ranker, 10)
+        np.testing.assert_array_equal(one.item, lists.item[lists.request == row])
+        np.testing.assert_allclose(one.score, lists.score[lists.request == row], atol=1e-9)
+
+
+def test_a_training_row_equals_the_serving_row(small_world, recommender, prepared):
+    """Same user, item and moment: learning over windows and serving at a moment agree to the bit."""
+    windows, config = prepared.windows, small_world.config
+    every_row = lambda request, grade: np.arange(len(request))  # noqa: E731
+    moment = windows.test + config.state.every_days * DAY  # a moment when training rolls the state
+    embeddings = small_world.folder / "run/embeddings"
+    method, snapshot = at_moment(recommender, prepared, moment, embeddings)
+    fitted = Fitted(moment, snapshot.texts, snapshot.cosine)
+    names = {"full": recommender.card.features}
+    requests = [part.take(np.flatnonzero(part.moment == moment))
+                for part in window_requests(prepared, "test")]  # fmt: skip
+    assert sum(len(part) for part in requests) > 3
+    learned = ranker_rows(prepared, method, fitted, requests, windows.span("test"), config.state,
+                          names, every_row)["full"]  # fmt: skip
+    served = []
+    for bucket, part in enumerate(requests):
+        if len(part):
+            block = look(method, snapshot, prepared.bucket(bucket), part.user, part.moment)
+            served.append(table_of(method, snapshot, block, names["full"]))
+    np.testing.assert_array_equal(np.concatenate(served), learned.table)
+
+
+def test_events_after_the_moment_change_no_list(small_world, prepared, recommender):
+    """The batch job as of a moment, on a log that goes on and on one that ends there."""
+    moment = prepared.windows.test
+    embeddings = small_world.folder / "run/embeddings"
+    method, snapshot = at_moment(recommender, prepared, moment, embeddings)
+    log = concat(prepared.logs())
+    moments = np.full(len(log.users), moment)
+    tables = [
+        table_of(method, snapshot, look(method, snapshot, some, log.users, moments),
+                 recommender.card.features)
+        for some in (log, log.before(moment))
+    ]  # fmt: skip
+    np.testing.assert_array_equal(*tables)
+
+
+def test_sentence_transformers_gives_the_same_vectors(small_world, recommender, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    _, folder = tracking.find_model(small_world.config, "models:/recommender@champion")
+    texts = ["red rose seeds. garden", "A <b>bold</b> claim, 100 % true", "", "x" * 4000]
+    theirs = SentenceTransformer(str(folder / "encoder"), device="cpu").encode(texts)
+    np.testing.assert_allclose(theirs, recommender.encoder.encode(texts), atol=1e-5)
+    assert load_file(folder / "encoder/2_Dense/model.safetensors")["linear.weight"].any()
+
+
+def test_the_pyfunc_lists_what_the_batch_job_lists(small_world, release):
+    tracking.connect(small_world.config)
+    model = mlflow.pyfunc.load_model("models:/recommender@champion")
+    users = ["u/3", "u/41", "never seen"]
+    lists = model.predict(pd.DataFrame({"user_id": users}), params={"k": 10})
+    expected = read_lists(release)
+    expected = expected[expected["user_id"].isin(users)].sort_values(["user_id", "rank"])
+    found = lists.sort_values(["user_id", "rank"])
+    assert found["item_id"].tolist() == expected["item_id"].tolist()
+    assert len(found) == 20
+
+
+def test_the_model_holds_no_pickle(small_world):
+    _, folder = tracking.find_model(small_world.config, "models:/recommender@champion")
+    endings = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert endings <= {".json", ".txt", ".safetensors", ".md"}
+
+
+def test_the_second_run_encodes_nothing_and_gives_the_same_model(small_world, tmp_path):
+    from pipelines.train import train
+
+    seen: list[tuple[str, int]] = []
+    run_dir = tmp_path / "run"
+    shutil.copytree(small_world.config.run_dir / "embeddings", run_dir / "embeddings")
+    parts = {path.name for path in (run_dir / "embeddings").rglob("*.parquet")}
+    config = small_world.config.model_copy(update={"run_dir": run_dir})
+    again = train(config, lambda task, done, total, note: seen.append((task, done)))
+    first, second = small_world.trained.report, again.report
+    assert second["models"] == first["models"]
+    assert second["encoder"]["curve"] == first["encoder"]["curve"]
+    assert {path.name for path in (run_dir / "embeddings").rglob("*.parquet")} == parts

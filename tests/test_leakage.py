@@ -1,0 +1,109 @@
+"""Rewriting the future changes no candidate, no feature, no vector, no score, no threshold."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.catalogue import active_features
+from pipelines.recommender import Method, Snapshot, look, table_of
+from recsys.candidates import CandidateConfig
+from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
+from recsys.interest import TextModel
+from recsys.neighbours import cosine_neighbours
+from recsys.state import StateConfig, state_at
+from recsys.training import TrainingConfig, examples_in, train_head, tuned_vectors
+
+N_USERS, N_ITEMS, DIM = 40, 30, 8
+
+
+def world(dated: bool, seed: int = 0) -> tuple[Items, Log]:
+    rng = np.random.default_rng(seed)
+    n = rng.integers(3, 40, N_USERS)
+    indptr = np.concatenate([[0], np.cumsum(n)])
+    total = indptr[-1]
+    row = np.repeat(np.arange(N_USERS), n)
+    moment = rng.integers(0, 60 * DAY, total) if dated else np.zeros(total, np.int64)
+    order = np.lexsort((moment, row))
+    if dated:
+        moment = moment[order]
+    else:
+        moment = np.arange(total) - indptr[1:][row]
+    log = Log(np.arange(N_USERS), indptr, rng.integers(0, N_ITEMS, total).astype(np.int32), moment,
+              rng.integers(0, 3, total).astype(np.int8), rng.random(total).astype(np.float32) + 0.5,
+              (rng.random(total) * 9 + 1).astype(np.float32))  # fmt: skip
+    items = Items(
+        np.arange(N_ITEMS), np.array([f"item {at}" for at in range(N_ITEMS)], object),
+        np.array([f"text {at}" for at in range(N_ITEMS)], object),
+        rng.integers(-1, 4, N_ITEMS).astype(np.int32), rng.integers(-1, 3, N_ITEMS).astype(np.int32),
+        np.full(N_ITEMS, np.nan, np.float32), np.full(N_ITEMS, ALWAYS_FROM),
+        np.full(N_ITEMS, ALWAYS_UNTIL),
+    )  # fmt: skip
+    return items, log
+
+
+def rewritten(log: Log, moment: int, seed: int) -> Log:
+    """Another future: other items, grades and prices from `moment` on."""
+    rng = np.random.default_rng(seed)
+    future = log.moment >= moment
+    assert 0 < future.sum() < len(log)
+    return replace(
+        log,
+        item=np.where(future, rng.integers(0, N_ITEMS, len(log)), log.item).astype(np.int32),
+        grade=np.where(future, rng.integers(0, 3, len(log)), log.grade).astype(np.int8),
+        price=np.where(future, 99.0, log.price).astype(np.float32),
+    )
+
+
+def known_at(items: Items, log: Log, moment: int, dated: bool) -> dict[str, np.ndarray]:
+    """Everything the recommender knows and says at a moment, learned from scratch."""
+    rng = np.random.default_rng(7)
+    frozen = rng.normal(size=(N_ITEMS, DIM)).astype(np.float32)
+    frozen /= np.linalg.norm(frozen, axis=1, keepdims=True)
+    unit, text_of_item = DAY if dated else 1, np.arange(N_ITEMS)
+    examples = examples_in(log.before(moment), unit, text_of_item, 5)
+    config = TrainingConfig(history=5, batch_events=64)
+    tower, _ = train_head(frozen, examples, config, np.random.default_rng(0), epochs=1)
+    texts = TextModel(text_of_item, frozen, tuned_vectors(tower, frozen), tower.pooling)
+    state = state_at([log], moment, N_ITEMS, dated, StateConfig())
+    snapshot = Snapshot(state, cosine_neighbours([log], moment, N_ITEMS, 20), texts)
+    quotas = {name: 4 for name in CandidateConfig.model_fields if name != "history_decay"}
+    method = Method(items, CandidateConfig(**quotas), dated, exclude_seen=False)
+    moments = np.full(N_USERS, moment)
+    block = look(method, snapshot, log, log.users, moments)
+    table = table_of(method, snapshot, block, active_features(dated))
+    scores = {f"score {name}": values for name, values in block.scores.items()}
+    return scores | {
+        "candidate requests": block.candidates.request, "candidate items": block.candidates.item,
+        "features": table, "tuned vectors": texts.tuned, "popularity": state.popularity,
+        "prices": state.price, "negatives": state.negative,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dated", [True, False], ids=["dated", "ordered"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_rewriting_the_future_changes_nothing(dated, seed):
+    items, log = world(dated)
+    moment = 40 * DAY if dated else -2
+    before = known_at(items, log, moment, dated)
+    after = known_at(items, rewritten(log, moment, seed), moment, dated)
+    assert len(before["candidate items"]) > N_USERS  # an empty world would pass too
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("dated", [True, False], ids=["dated", "ordered"])
+def test_rewriting_the_past_changes_every_part(dated):
+    items, log = world(dated)
+    moment = 40 * DAY if dated else -2
+    before = known_at(items, log, moment, dated)
+    after = known_at(items, rewritten(log, moment - (DAY if dated else 1), 1), moment, dated)
+    same = [name for name, values in before.items() if np.array_equal(after[name], values)]
+    assert not set(same) - {"score frozen_interest"}  # the law above is not empty for any part
+
+
+def test_nothing_of_the_day_itself_is_known_at_its_midnight():
+    items, log = world(dated=True)
+    evening = replace(log, moment=np.where(log.moment // DAY == 40, 40 * DAY, log.moment))
+    before, after = (known_at(items, some, 40 * DAY, True) for some in (log, evening))
+    np.testing.assert_array_equal(after["features"], before["features"])
