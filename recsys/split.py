@@ -8,11 +8,14 @@ from the end of each user's sequence: ranker [-3, -2), valid [-2, -1), test [-1,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from recsys.dataset import DAY, Log
 from recsys.errors import ConfigError
+
+Protocol = Literal["time", "leave_last_out"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Windows:
     def span(self, name: str) -> tuple[int, int]:
         """Return (start, end) of the window `name`: "ranker", "valid" or "test"."""
         ends = {"ranker": self.valid, "valid": self.test, "test": self.test_end}
-        return getattr(self, name), ends[name]
+        starts = {"ranker": self.ranker, "valid": self.valid, "test": self.test}
+        return starts[name], ends[name]
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,16 @@ class Requests:
         at = np.repeat(self.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
         return Requests(self.user[rows], self.moment[rows], indptr, self.item[at], self.grade[at])
 
+    def keep_relevant(self, items: np.ndarray) -> Requests:
+        """Return the requests that took any of `items` (n_items,) bool; only those stay relevant."""
+        kept = items[self.item]
+        ends = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
+        some = np.diff(ends) > 0
+        indptr = np.append(ends[:-1][some], ends[-1])
+        return Requests(
+            self.user[some], self.moment[some], indptr, self.item[kept], self.grade[kept]
+        )
+
 
 LEAVE_LAST_OUT = Windows(ranker=-3, valid=-2, test=-1, test_end=0, dated=False)
 
@@ -72,14 +86,16 @@ def cut_windows(days: np.ndarray, counts: np.ndarray, share: float = 0.1) -> Win
         ConfigError: the log has too few days for four windows.
     """
     left = counts.sum() - np.cumsum(counts) + counts  # events on this day or later
-    starts = [int(days[np.flatnonzero(left >= n * share * counts.sum())[-1]]) for n in (3, 2, 1)]
-    if not days[0] < starts[0] < starts[1] < starts[2]:
+    # rounded: 3 * 0.1 of 280 events is 84.00000000000001, and a day too many would be taken
+    wanted = [round(n * share * int(counts.sum()), 6) for n in (3, 2, 1)]
+    ranker, valid, test = (int(days[np.flatnonzero(left >= events)[-1]]) for events in wanted)
+    if not days[0] < ranker < valid < test:
         raise ConfigError(
             f"events: {len(days)} days with events are too few to cut four windows of time; "
             "bring a longer log or set split.protocol = 'leave_last_out'"
         )
     end = int(days[-1]) + 1
-    return Windows(*(day * DAY for day in (*starts, end)), dated=True)
+    return Windows(ranker * DAY, valid * DAY, test * DAY, end * DAY, dated=True)
 
 
 def requests_in(log: Log, windows: Windows, start: int, end: int) -> Requests:
