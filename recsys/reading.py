@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,16 @@ import pyarrow.fs as pa_fs
 import pyarrow.json as pa_json
 
 from recsys.errors import SchemaError
-from recsys.schema import TABLES, DataConfig, is_text, value_type
+from recsys.schema import (
+    TABLES,
+    DataConfig,
+    Fault,
+    file_names,
+    is_text,
+    match_columns,
+    text_columns,
+    value_type,
+)
 
 Probe = tuple[str, str, str, str]  # fault, column, SQL of the rows that have it, SQL of an example
 BLOCK = 8 << 20  # bytes read at a time; no row may be longer
@@ -38,6 +48,41 @@ FORMATS = {
     ".ndjson": "json",
     ".json": "json",
 }
+
+
+@dataclass(frozen=True)
+class MatchedTable:
+    """A table whose columns are what they must be; what is in its rows is not known yet."""
+
+    rows: ds.Dataset
+    columns: dict[str, str]  # {ours: the file's}
+    text: tuple[str, ...]  # of items: the file's columns that make up the encoder's text
+
+
+def match_table(
+    name: str, source: Any, config: DataConfig
+) -> tuple[MatchedTable | None, list[Fault]]:
+    """Open a table and find its columns; no table is returned where there is a fault.
+
+    Args:
+        name: "events", "items" or "users".
+        source: as for `open_table`.
+        config: the file's names of our columns.
+    """
+    numbers = [c for c, kind in TABLES[name].items() if kind == "number"]
+    try:
+        rows = open_table(source, {n for c in numbers for n in file_names(name, c, config)})
+        empty = not rows.head(1).num_rows
+    except (SchemaError, pa.ArrowException, OSError) as error:
+        return None, [Fault("cannot be read", name, example=str(error).splitlines()[0])]
+    if empty:
+        return None, [Fault("has no rows", name)]
+    columns, faults = match_columns(name, rows.schema, config)
+    text: list[str] = []
+    if name == "items":
+        text, missing = text_columns(config, columns, rows.schema)
+        faults = faults + missing
+    return None if faults else MatchedTable(rows, columns, tuple(text)), faults
 
 
 def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:

@@ -1,20 +1,18 @@
 """What the tables must look like, and what is said when they do not.
 
-One place holds the columns, the names they are also known by, every fault a table can have with
-its remedy, and the cleaning of item text, so that each data set meets the same rules. Nothing here
-reads a file: whoever reads the rows counts the faults, `check_tables` words and refuses them.
+One place holds the columns, the names they are also known by, and every fault a table can have
+with its remedy, so that each data set meets the same rules. Nothing here reads a file: whoever
+reads the rows counts the faults, `check_tables` words and refuses them.
 """
 
 from __future__ import annotations
 
 import difflib
-import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from recsys.errors import SchemaError
@@ -258,73 +256,3 @@ def _line(fault: Fault, sources: Mapping[str, str], remedy: str) -> str:
     example = f" ({'e.g. ' * bool(fault.rows)}{fault.example})" if fault.example else ""
     advice = remedy.format(table=fault.table, column=fault.column or "...")
     return f"{where}{column}: {fault.kind}{rows}{example}; {advice}"
-
-
-_TAG = r"<(?:!--.*?--|/?[A-Za-z][^<>]*)>"
-_SPACE = r"[\s\p{Z}\p{Cc}\x{200B}\x{FEFF}]+"  # also no-break, zero-width and control characters
-
-
-def clean_text(column: Column) -> Column:
-    """Turn (n,) strings into plain text: no HTML entities or tags, single spaces, null as "".
-
-    Entities are decoded twice, because web shops often encode them twice ("R&amp;amp;D").
-    """
-    text: Column = pc.fill_null(column.cast(pa.large_string()), "")
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
-    if pc.any(pc.match_substring(text, "&")).as_py():
-        plain = [html.unescape(html.unescape(s)) if "&" in s else s for s in text.to_pylist()]
-        text = pa.array(plain, pa.large_string())
-    text = pc.replace_substring_regex(text, _TAG, " ")
-    return pc.utf8_trim_whitespace(pc.replace_substring_regex(text, _SPACE, " "))
-
-
-def clean_list(column: Column) -> Column:
-    """Turn (n,) strings "a|b|c" or "a,b,c" into clean "a, b, c"."""
-    return pc.replace_substring_regex(clean_text(column), r"\s*[|,][\s|,]*", ", ")
-
-
-def join_text(fields: Sequence[Column]) -> Column:
-    """Join one or more clean fields into one text each: "first. second", no empty ones, no ".."."""
-    none = pa.scalar("", pa.large_string())
-    # not null_handling="skip": pyarrow 25 then leaves out the rows in which all fields are null
-    text, *rest = [pc.utf8_rtrim(field, ". ") for field in fields]
-    for field in rest:
-        both = pc.and_(pc.not_equal(text, none), pc.not_equal(field, none))
-        stop = pc.if_else(both, pa.scalar(". ", pa.large_string()), none)
-        text = pc.binary_join_element_wise(text, stop, field, none)
-    return text
-
-
-def clean_items(table: Table, text: Sequence[Column]) -> Table:
-    """Make the catalogue out of typed columns.
-
-    Args:
-        table: (n_items,) columns named as in `TABLES`, times as int64 microseconds.
-        text: clean fields of the encoder's text, in order.
-
-    Returns:
-        Every column of the prepared catalogue; null where nothing is known, "" for title and text.
-    """
-    empty: Column = pa.nulls(len(table))
-    given: Any = {name: table[name] for name in table.column_names}
-    moment, string = pa.timestamp("us", "UTC"), pa.large_string()
-    category, brand = (given.get(name, empty).cast(string) for name in ("category", "brand"))
-    columns: Any = {
-        "item_id": table["item_id"],
-        "title": clean_text(table["title"]),
-        "text": join_text(text),
-        "category": _none(clean_list(category)),
-        "brand": _none(clean_text(brand)),
-        "price": given.get("price", empty).cast(pa.float32()),
-        "available_from": given.get("available_from", empty).cast(pa.int64()).cast(moment),
-        "available_until": given.get("available_until", empty).cast(pa.int64()).cast(moment),
-    }
-    return pa.table(columns)
-
-
-def _none(column: Column) -> Column:
-    """Return the strings with null for ""."""
-    return pc.if_else(
-        pc.equal(column, pa.scalar("", column.type)), pa.scalar(None, column.type), column
-    )

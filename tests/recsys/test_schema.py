@@ -13,10 +13,6 @@ from recsys.schema import (
     EventRule,
     Fault,
     check_tables,
-    clean_items,
-    clean_list,
-    clean_text,
-    join_text,
     match_columns,
     match_event_types,
     text_columns,
@@ -25,10 +21,6 @@ from recsys.schema import (
 
 def schema(*names, kind=None):
     return pa.schema([(name, kind or pa.string()) for name in names])
-
-
-def cleaned(text, how=clean_text):
-    return how(pa.array([text], pa.string()))[0].as_py()
 
 
 def test_the_tables_of_columns_agree():
@@ -150,38 +142,3 @@ def test_all_errors_are_in_one_message_with_a_line_each():
 def test_warnings_alone_are_returned():
     warnings = check_tables([Fault("has no time", "events", "timestamp", 1, "u")], {"events": "e"})
     assert warnings == ["events (e), column timestamp: has no time in 1 row (e.g. u); dropped"]
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (None, ""),
-        ("  a \n\t b\u00a0c\u200b ", "a b c"),
-        ("<p>One<br/>two</p><!-- no -->", "One two"),
-        ("R&amp;D &lt;b&gt;bold&lt;/b&gt;", "R&D bold"),
-        ("R&amp;amp;D", "R&D"),
-        ("5 < 6 and 7 > 2", "5 < 6 and 7 > 2"),
-        ("crème brûlée 日本語", "crème brûlée 日本語"),
-    ],
-)
-def test_text_is_cleaned_and_nothing_else(given, expected):
-    assert cleaned(given) == expected
-
-
-@pytest.mark.parametrize("given", ["a|b|c", "a,b,c", "a, b , c", "a||b|c"])
-def test_lists_of_values_look_the_same(given):
-    assert cleaned(given, clean_list) == "a, b, c"
-
-
-def test_empty_fields_leave_no_trace_in_the_text():
-    title, brand, words = (clean_text(pa.array(x)) for x in (["T", ""], ["", ""], ["It is.", ""]))
-    assert join_text([title, brand, words]).to_pylist() == ["T. It is", ""]
-    assert join_text([words, title]).to_pylist() == ["It is. T", ""]
-
-
-def test_the_catalogue_has_every_column_whatever_was_given():
-    table = pa.table({"item_id": [1], "title": ["<b>T</b>"], "brand": [""], "available_from": [60]})
-    [row] = clean_items(table, [clean_text(table["title"])]).to_pylist()
-    assert (row["title"], row["text"], row["brand"], row["price"]) == ("T", "T", None, None)
-    assert row["available_from"].timestamp() == 60e-6
-    assert row["available_until"] is None

@@ -1,0 +1,150 @@
+"""A prepared folder: the one form of the data that every stage after `prepare` reads.
+
+    items.parquet                row = item code: item_id ascending, title, text, category, ...
+    users.parquet                row = user code: user_code, user_id, bucket, n_events
+    events/bucket-00000.parquet  sorted by (user_code, moment, item_code, event_type)
+    manifest.json                written last
+
+Moments under `time` are microseconds UTC. Under `leave_last_out` the n events with a grade above 0
+of a user, in order of (order_index or else timestamp, item_id), are at -n .. -1. An event of grade
+0 takes the moment of the one before it (-n - 1 if there is none): strictly before the request it
+precedes, and never before one that it follows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, Items, Log
+from recsys.errors import ConfigError
+from recsys.schema import Column, Table
+from recsys.split import Protocol, Windows
+
+VERSION = 1  # of the layout; a folder of another version is prepared anew
+
+
+class Manifest(BaseModel):
+    """What a prepared folder holds and where it came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    version: int
+    fingerprint: str  # of the content: the same for the same data in any form, order or bucketing
+    inputs: str | None  # of files and settings, to reuse the folder; None: a table was in memory
+    protocol: Protocol
+    windows: Windows
+    n_users: int
+    n_items: int
+    n_events: int
+    n_buckets: int
+    n_rows: int  # of the events table as given = n_events + all of `dropped`
+    dropped: dict[str, int]  # reason -> rows
+    event_types: dict[str, int]  # type -> events
+    first_moment: int
+    last_moment: int
+    repeat_share: float  # of grade > 0 events before the ranker window: user had the item before
+    columns_used: dict[str, dict[str, str]]  # table -> {ours: the file's}
+    text_columns: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def dated(self) -> bool:
+        return self.windows.dated
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder, opened."""
+
+    folder: Path
+    manifest: Manifest
+    reused: bool = False  # `prepare` found it there, finished, and did nothing
+
+    @property
+    def windows(self) -> Windows:
+        return self.manifest.windows
+
+    @property
+    def n_buckets(self) -> int:
+        return self.manifest.n_buckets
+
+    def items(self) -> Items:
+        """Read the catalogue; without dates, every item is always available."""
+        table: Table = pq.read_table(self.folder / "items.parquet")
+        moments = []
+        for name, always in (("available_from", ALWAYS_FROM), ("available_until", ALWAYS_UNTIL)):
+            known = pc.fill_null(table[name].cast(pa.int64()), always).to_numpy()
+            moments.append(known if self.manifest.dated else np.full(len(table), always))
+        ids, title, text = (_array(table[name]) for name in ("item_id", "title", "text"))
+        category, brand = (_codes(table[name]) for name in ("category", "brand"))
+        price = pc.fill_null(table["price"], np.nan).to_numpy()
+        return Items(ids, title, text, category, brand, price, *moments)
+
+    def user_ids(self) -> np.ndarray:
+        """Return the (n_users,) ids by user code: object (str) or int64."""
+        return _array(pq.read_table(self.folder / "users.parquet", columns=["user_id"])["user_id"])
+
+    def bucket(self, i: int) -> Log:
+        """Read the events of bucket `i`."""
+        names = ["user_code", "item_code", "moment", "grade", "weight", "price"]
+        table: Table = pq.read_table(bucket_path(self.folder, i), columns=names)
+        user, item, moment, grade, weight = (table[name].to_numpy() for name in names[:5])
+        starts = np.flatnonzero(np.diff(user, prepend=-1))
+        indptr = np.append(starts, len(user)).astype(np.int64)
+        price = pc.fill_null(table["price"], np.nan).to_numpy()
+        return Log(user[starts], indptr, item, moment, grade, weight, price)
+
+    def buckets(self) -> Iterator[Log]:
+        """Read one bucket after the other; user codes ascend from each to the next."""
+        return (self.bucket(i) for i in range(self.n_buckets))
+
+    def logs(self) -> list[Log]:
+        """Read all buckets, for data that fits in memory."""
+        return list(self.buckets())
+
+
+def open_prepared(folder: str | Path) -> Prepared:
+    """Open a folder that `prepare` has finished.
+
+    Raises:
+        ConfigError: there is no finished folder of this version.
+    """
+    path = Path(folder) / "manifest.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder}: no manifest.json, so nothing is prepared; run prepare first")
+    try:
+        content = json.loads(path.read_text())
+        if content.get("version") == VERSION:
+            return Prepared(Path(folder), Manifest.model_validate(content))
+        found = f"version {content.get('version')}"
+    except (ValueError, ValidationError, AttributeError):
+        found = "something else"
+    raise ConfigError(f"{path}: expected a manifest of version {VERSION}, found {found}; "
+                      "run prepare again")  # fmt: skip
+
+
+def bucket_path(folder: Path, i: int) -> Path:
+    """Say where the events of bucket `i` are, written or not."""
+    return folder / "events" / f"bucket-{i:05d}.parquet"
+
+
+def _array(column: Column) -> np.ndarray:
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _codes(column: Column) -> np.ndarray:
+    """(n,) int32: the rank of each value among the distinct ones, -1 for null."""
+    encoded: Any = column.combine_chunks().dictionary_encode()
+    rank = np.empty(len(encoded.dictionary) + 1, np.int32)
+    rank[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(rank) - 1)
+    rank[-1] = -1
+    return np.asarray(rank[pc.fill_null(encoded.indices, -1).to_numpy()])

@@ -1,0 +1,63 @@
+"""Laws of the prepared folder: it gives back what was prepared, and only whole folders open."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.prepare import prepare
+from pipelines.prepared import open_prepared
+from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL
+from recsys.errors import ConfigError
+from recsys.schema import DataConfig
+
+RULES = {"view": {"grade": 1, "weight": 0.5}, "buy": {"grade": 2}, "shown": {"grade": 0}}
+CONFIG = DataConfig(event_types=RULES)
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32", "str"])
+def test_ids_keep_their_type(tmp_path, kind, world):
+    events, items = world()
+    events[["user_id", "item_id"]] = events[["user_id", "item_id"]].astype(int).astype(kind)
+    items["item_id"] = items["item_id"].astype(int).astype(kind)
+    prepared = prepare(events, items, tmp_path / "p", CONFIG)
+    ids, users = prepared.items().ids, prepared.user_ids()
+    if kind == "str":
+        assert {type(x) for x in [*ids, *users]} == {str}
+        assert list(ids) == sorted(map(str, range(40)))
+    else:
+        assert ids.dtype == users.dtype == np.int64
+        assert list(ids) == list(range(40))
+
+
+def test_items_carry_what_was_given(tmp_path, world):
+    events, items = world()
+    items["author"] = [None, "Z", "A"] + [""] * (len(items) - 3)
+    items["price"] = [1.5] + [None] * (len(items) - 1)
+    items["available_from"] = [None, "2026-01-05"] + [None] * (len(items) - 2)
+    items["description"] = "<p>Nice &amp; new</p>"
+    prepared = prepare(events, items, tmp_path / "p", CONFIG)
+    found = prepared.items()
+    assert found.text[0] == "item 00. a, b. Nice & new"
+    assert found.text[1] == "item 01. Z. a, b. Nice & new"
+    assert found.brand[:4].tolist() == [-1, 1, 0, -1]
+    assert found.category.tolist() == [0] * len(items)
+    assert found.price[0] == 1.5 and np.isnan(found.price[1])
+    day = pd.Timestamp("2026-01-05").value // 1000
+    assert found.available_from[:2].tolist() == [ALWAYS_FROM, day]
+    assert set(found.available_until) == {ALWAYS_UNTIL}
+    assert found.brand.dtype == np.int32 and found.price.dtype == np.float32
+    used = prepared.manifest.columns_used["items"]
+    assert used["brand"] == "author" and used["category"] == "genre"
+    undated = prepare(events, items, tmp_path / "q", CONFIG, protocol="leave_last_out").items()
+    assert set(undated.available_from) == {ALWAYS_FROM}
+
+
+def test_only_a_finished_folder_of_this_version_opens(tmp_path, world):
+    with pytest.raises(ConfigError, match="run prepare first"):
+        open_prepared(tmp_path)
+    for content in ("{", '{"version": 0}', '{"version": 1}', "[]"):
+        (tmp_path / "manifest.json").write_text(content)
+        with pytest.raises(ConfigError, match="run prepare again"):
+            open_prepared(tmp_path)
+    events, items = world()
+    assert prepare(events, items, tmp_path, CONFIG).manifest.n_rows == len(events)
