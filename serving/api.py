@@ -7,10 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import uvicorn
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, Field, StrictInt, StrictStr
 
 from serving.client import (
@@ -21,8 +17,17 @@ from serving.client import (
     RecommendedItem,
 )
 from serving.errors import ServingError
+from serving.lists import Answer
 from serving.release import Manifest
-from serving.stores import Answer, SqliteReader
+from serving.stores import SqliteReader
+
+try:  # the only part of the reading side that the base install does not bring
+    import uvicorn
+    from fastapi import FastAPI, Query, Request, Response
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+except ImportError as error:
+    raise ServingError(f"{error}; the read API needs: pip install 'recsys-text[serve]'") from error
 
 MAX_USERS = 1000  # in one call
 RELEASE_HEADER = "X-Release-Id"

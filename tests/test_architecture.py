@@ -20,11 +20,23 @@ MAY_IMPORT: dict[str, set[str]] = {  # package -> project packages it may import
 COMMAND_LINE = "recsys/cli.py"  # the one door above all rooms: imports upwards, but lazily
 READING_SIDE = {  # runs with the base install alone, and imports nothing else of ours
     f"serving/{name}.py"
-    for name in ("api", "client", "errors", "publish", "release", "settings", "stores")
+    for name in (
+        "api",
+        "client",
+        "errors",
+        "lists",
+        "pointer",
+        "publish",
+        "release",
+        "settings",
+        "sqlite",
+        "stores",
+    )
 }
 BASE_INSTALL = {"httpx", "pyarrow", "pydantic", "rich", "typer"}
 ONE_DOOR = {  # outside system -> the only files that import it
-    "duckdb": {"pipelines/prepare.py"},
+    "accelerate": {"recsys/finetuning.py"},
+    "duckdb": {"pipelines/checking.py", "pipelines/prepare.py"},
     "fastapi": {"serving/api.py"},
     "implicit": {"recsys/baselines.py"},
     "lightgbm": {"recsys/ranker.py"},
@@ -32,12 +44,18 @@ ONE_DOOR = {  # outside system -> the only files that import it
     "mlflow": {"pipelines/tracking.py"},
     "ray": set(),
     "redis": set(),
-    "sqlite3": {"serving/stores.py"},
+    "sqlite3": {"serving/sqlite.py"},
     "transformers": {"recsys/encoder.py", "recsys/training.py"},
     "uvicorn": {"serving/api.py"},
 }
 LOAD_TORCH = {  # importing these files imports torch; the others do so inside functions, if at all
-    f"recsys/{name}.py" for name in ("candidates", "encoder", "interest", "training")
+    "features/pair.py",
+    "recsys/candidates.py",
+    "recsys/encoder.py",
+    "recsys/finetuning.py",
+    "recsys/interest.py",
+    "recsys/neighbours.py",
+    "recsys/training.py",
 }
 SAYS_NOTHING = {"base", "common", "handler", "helper", "manager", "misc", "processor", "util"}
 LONGEST_FILE = 300  # lines

@@ -1,5 +1,6 @@
 """The API over a real server: always an answer, of one release, and in words when there is none."""
 
+import importlib
 import socket
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from serving.api import create_app
 from serving.client import RecommendationClient
@@ -161,3 +163,10 @@ def _is_ready(client):
         return client.health().ready
     except ServingError:  # it does not listen yet
         return False
+
+
+def test_without_its_extra_the_api_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.delitem(sys.modules, "serving.api")
+    with pytest.raises(ServingError, match=r"pip install 'recsys-text\[serve\]'"):
+        importlib.import_module("serving.api")

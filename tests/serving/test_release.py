@@ -1,14 +1,12 @@
 """A finished release holds exactly what was written, and anything else is refused in words."""
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from serving.errors import DamagedReleaseError, ServingError, UnfinishedReleaseError
+from serving.lists import Counts
 from serving.release import (
-    Counts,
     Model,
-    iter_lists,
     new_release_id,
     open_release,
     part_path,
@@ -57,49 +55,10 @@ def test_manifest_counts_what_was_written(unsealed):
     assert open_release(folder) == verify(folder) == manifest
 
 
-def test_lists_are_never_cut(tmp_path):
-    users = ["a"] * 5 + ["b"] + ["c"] * 4 + ["d"] * 2
-    ranks = [1, 2, 3, 4, 5, 1, 1, 2, 3, 4, 1, 2]
-    table = rows(users, ranks, [f"i{rank}" for rank in ranks])
-    write_part(tmp_path, 0, table)
-    for size in range(1, len(users) + 1):
-        found = list(iter_lists(part_path(tmp_path, 0), size))
-        assert (
-            pa.concat_tables(found).to_pylist() == pq.read_table(part_path(tmp_path, 0)).to_pylist()
-        )
-        assert all(found[i]["user_id"][-1] != found[i + 1]["user_id"][0]
-                   for i in range(len(found) - 1))  # fmt: skip
-        assert size >= len(users) or len(found) > 1
-
-
-@pytest.mark.parametrize(
-    ("table", "words"),
-    [
-        (rows(["a", "a"], [1, 3], ["x", "y"]), "rank 3 where 2 was expected"),
-        (rows(["a", "b"], [1, 2], ["x", "y"]), "user b has rank 2 where 1"),
-        (rows(["a"], [0], ["x"]), "rank 0 where 1"),
-        (rows(["a", "a"], [1, 2], ["x", "x"]), "item x 2 times"),
-        (rows(["b", "a"], [1, 1], ["x", "x"]), "user a comes after user b"),
-        (rows(["a"], [1], ["x"], score=[float("nan")]), "not finite"),
-        (rows(["a"], [1], [None]), "item_id is null"),
-        (rows(["a"], [1], ["x"], reason=pa.array([None], pa.string())), r"nulls in.*reason"),
-        (rows(["a"], [70_000], ["x"]), "70000"),
-        (rows([1.5], [1], ["x"]), "user_id is double"),
-        (rows(["a"], [1], ["x"]).drop_columns("source"), "expected.*source"),
-    ],
-)
-def test_a_part_that_breaks_the_format_is_refused_when_written(tmp_path, table, words):
-    with pytest.raises(DamagedReleaseError, match=words):
-        write_part(tmp_path, 0, table)
+def test_a_part_that_breaks_the_format_is_refused_when_written(tmp_path):
+    with pytest.raises(DamagedReleaseError, match="part-00000.*rank 3 where 2 was expected"):
+        write_part(tmp_path, 0, rows(["a", "a"], [1, 3], ["x", "y"]))
     assert not list(tmp_path.rglob("*.parquet*"))
-
-
-def test_every_kind_of_integer_and_text_becomes_int64_or_string(tmp_path):
-    users = pa.array([7], pa.uint32())
-    items = pa.array(["x"], pa.large_string()).dictionary_encode()
-    write_part(tmp_path, 0, rows(users, [1], items))
-    schema = pq.read_schema(part_path(tmp_path, 0))
-    assert (schema.field("user_id").type, schema.field("item_id").type) == (pa.int64(), pa.string())
 
 
 def test_a_part_without_users_is_a_part(tmp_path):

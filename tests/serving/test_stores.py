@@ -9,12 +9,13 @@ import pyarrow as pa
 import pytest
 
 from serving.errors import DamagedReleaseError, NoReleaseError, ServingError, StoreBusyError
+from serving.lists import ROW_GROUP
+from serving.pointer import locked
 from serving.publish import publish
-from serving.release import ROW_GROUP, write_part
+from serving.release import write_part
 from serving.stores import (
     LoadedRelease,
     SqliteReader,
-    _locked,
     load_release,
     prune,
     releases,
@@ -179,7 +180,7 @@ def test_a_release_deleted_after_the_pointer_was_read_is_not_missed(sealed, stor
     publish(sealed("r2"), store, keep=0)
     new = (store / "current.json").read_bytes()
     pointers = iter([old, new, new])
-    monkeypatch.setattr("serving.stores._pointer_bytes", lambda _: next(pointers))
+    monkeypatch.setattr("serving.stores.pointer_bytes", lambda _: next(pointers))
     with SqliteReader(store) as reader:
         assert reader.read(["ann"]).release.release_id == "r2"
 
@@ -250,7 +251,7 @@ def test_another_release_of_the_same_id_is_refused(sealed, store, tmp_path):
 
 def test_a_second_switch_at_the_same_moment_is_told_to_try_again(sealed, store):
     publish(sealed("r1"), store)
-    with _locked(store, "switch"):
+    with locked(store, "switch"):
         for change in (
             lambda: switch(store, "r1"),
             lambda: rollback(store),

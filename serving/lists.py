@@ -1,0 +1,203 @@
+"""Lists as tables: what they must look like, and reading them in pieces that never cut one in two.
+
+One row is one place in one user's list. Ids are strings or int64 and keep their type; ranks run
+1..n; nothing is null; scores are finite; a part is sorted by (user_id, rank).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from serving.errors import DamagedReleaseError
+
+ROW_GROUP = 65_536  # rows: what one step of writing or reading holds in memory
+LIST_COLUMNS = ("user_id", "rank", "item_id", "score", "source", "reason")
+COLUMN_TYPES: dict[str, pa.DataType] = {  # the ids bring their own
+    "rank": pa.int16(),
+    "score": pa.float32(),
+    "source": pa.string(),
+    "reason": pa.string(),
+}
+
+
+class ListedItem(NamedTuple):
+    """One place in a list."""
+
+    rank: int  # from 1
+    item_id: str | int
+    score: float
+    source: str
+    reason: str
+
+
+class Answer(NamedTuple):
+    """The list of one user; `user_id` as it was asked for."""
+
+    user_id: str | int
+    is_fallback: bool  # the user has no list in this release: the same list for everyone
+    items: list[ListedItem]
+
+
+class Counts(BaseModel, frozen=True, extra="forbid"):
+    """What the parts hold together."""
+
+    users: int
+    rows: int
+    items_listed: int  # distinct items in any list, the fallback list apart
+
+
+def iter_lists(part: Path, rows: int = ROW_GROUP) -> Iterator[pa.Table]:
+    """Yield a part as tables of about `rows` rows that never cut a user's list in two."""
+    carry: pa.Table | None = None
+    with pq.ParquetFile(part) as file:
+        for batch in file.iter_batches(batch_size=rows):
+            table = pa.Table.from_batches([batch])
+            table = table if carry is None else pa.concat_tables([carry, table])
+            users = table["user_id"]
+            cut = pc.index(users, users[-1]).as_py()  # the last list may go on in the next batch
+            if cut:
+                yield table.slice(0, cut).combine_chunks()
+            carry = table.slice(cut)
+    if carry is not None:
+        yield carry.combine_chunks()
+
+
+def list_starts(users: pa.Array[Any]) -> pa.Array[Any]:
+    """Find the row at which each list begins: (n_lists,) uint64; `users` has at least one row."""
+    changes = pc.not_equal(users[1:], users[:-1])
+    return pc.indices_nonzero(pa.concat_arrays([pa.array([True]), changes]))
+
+
+def typed_table(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Table:
+    """Put the columns in their order and give them the types of the format.
+
+    Raises:
+        DamagedReleaseError: `where` a column is missing, too many or of another type.
+    """
+    if set(table.column_names) != set(columns) or len(table.column_names) != len(columns):
+        raise DamagedReleaseError(
+            f"{where}: found columns {sorted(table.column_names)}, expected {sorted(columns)}"
+        )
+    types = [COLUMN_TYPES.get(name) or _id_type(table, name, where) for name in columns]
+    try:
+        return table.select(columns).cast(pa.schema(zip(columns, types, strict=True)))
+    except pa.ArrowInvalid as error:
+        raise DamagedReleaseError(f"{where}: {error}") from error
+
+
+def check_lists(table: pa.Table, where: str, k: int | None = None) -> None:
+    """Check whole lists, at least one: by user, ranks 1..n, n <= k, no item twice, no holes.
+
+    Raises:
+        DamagedReleaseError: `where` which user's list is not what it must be.
+    """
+    holes = [name for name in table.column_names if table[name].null_count]
+    if holes or not pc.all(pc.is_finite(table["score"])).as_py():
+        raise DamagedReleaseError(
+            f"{where}: nulls in columns {holes} or scores that are not finite; "
+            "every row needs every column (an empty string where there is no reason)"
+        )
+    users, ranks = table["user_id"].combine_chunks(), table["rank"].combine_chunks()
+    row = pc.index(pc.less(users[1:], users[:-1]), True).as_py() + 1
+    if row:
+        raise DamagedReleaseError(
+            f"{where}: user {users[row]} comes after user {users[row - 1]}; "
+            "sort the lists by user_id and rank"
+        )
+    goes_on = pa.concat_arrays([pa.array([False]), pc.equal(users[1:], users[:-1])])
+    above = pa.concat_arrays([pa.array([0], pa.int16()), ranks[:-1]]).cast(pa.int32())
+    expected = pc.if_else(goes_on, pc.add(above, 1), 1)
+    row = pc.index(pc.not_equal(ranks, expected), True).as_py()
+    if row >= 0:
+        raise DamagedReleaseError(
+            f"{where}: user {users[row]} has rank {ranks[row]} where {expected[row]} was expected; "
+            "ranks run 1..n without gaps"
+        )
+    if k is not None and pc.max(ranks).as_py() > k:
+        raise DamagedReleaseError(f"{where}: a list has {pc.max(ranks)} items, k is {k}")
+    pairs = table.select(["user_id", "item_id"]).group_by(["user_id", "item_id"], use_threads=False)
+    twice = pairs.aggregate([([], "count_all")]).filter(pc.field("count_all") > 1)
+    if len(twice):
+        raise DamagedReleaseError(
+            f"{where}: user {twice['user_id'][0]} has item {twice['item_id'][0]} "
+            f"{twice['count_all'][0]} times; an item is listed once"
+        )
+
+
+def check_fallback(table: pa.Table, k: int | None = None) -> None:
+    """Check the fallback list as the list of a user of that name; raises as `check_lists` does."""
+    if not len(table):
+        raise DamagedReleaseError(
+            "fallback.parquet: no item; an unknown user needs an answer, list the popular items"
+        )
+    name = pa.array(["(fallback)"] * len(table))
+    check_lists(table.add_column(0, "user_id", name), "fallback.parquet", k)
+
+
+def count_lists(folder: Path, parts: Sequence[Path], k: int) -> tuple[Counts, dict[str, int]]:
+    """Check every list of a release; count what there is, and the rows of each file by path.
+
+    Args:
+        folder: the release.
+        parts: the files in it that must be there, at least one.
+        k: no list may be longer.
+
+    Raises:
+        DamagedReleaseError: a file is missing, unreadable, or holds what is not a list.
+    """
+    wanted = [folder / "fallback.parquet", *parts]
+    if missing := [path.name for path in wanted if not path.exists()]:
+        raise DamagedReleaseError(f"{folder}: {missing} not there; write them before sealing")
+    try:
+        fallback = pq.read_table(wanted[0])
+        check_fallback(fallback, k)
+        first = pq.read_schema(parts[0]).empty_table()
+        schema = typed_table(first, LIST_COLUMNS, parts[0].name).schema
+        if schema.field("item_id") != fallback.schema.field("item_id"):
+            raise DamagedReleaseError(f"{folder}: item_id has one type in the fallback list only")
+        rows, users, items = list[int](), 0, set[Any]()
+        for part in parts:
+            part_rows, part_users, part_items = _count_part(part, schema, k)
+            rows, users, items = [*rows, part_rows], users + part_users, items | part_items
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedReleaseError(f"{folder}: a file cannot be read as Parquet: {error}") from error
+    counts = Counts(users=users, rows=sum(rows), items_listed=len(items))
+    paths = [path.relative_to(folder).as_posix() for path in wanted]
+    return counts, dict(zip(paths, (len(fallback), *rows), strict=True))
+
+
+def _id_type(table: pa.Table, name: str, where: str) -> pa.DataType:
+    """Ids keep their kind: every integer becomes int64, every text string."""
+    found = table.schema.field(name).type
+    found = found.value_type if pa.types.is_dictionary(found) else found
+    if pa.types.is_integer(found):
+        return pa.int64()
+    if pa.types.is_string(found) or pa.types.is_large_string(found):
+        return pa.string()
+    raise DamagedReleaseError(f"{where}: {name} is {found}; ids are strings or integers")
+
+
+def _count_part(part: Path, schema: pa.Schema, k: int) -> tuple[int, int, set[Any]]:
+    """Check the lists of a part; return its rows, its users and the items in its lists."""
+    rows, users, items, last = 0, 0, set[Any](), None
+    for table in iter_lists(part):
+        if table.schema != schema:
+            found, expected = (", ".join(str(one).split("\n")) for one in (table.schema, schema))
+            raise DamagedReleaseError(
+                f"{part.name}: found {found}; expected, as in the first part, {expected}"
+            )
+        check_lists(table, part.name, k)
+        ids = table["user_id"].combine_chunks()
+        if last is not None and ids[0].as_py() <= last:
+            raise DamagedReleaseError(f"{part.name}: user {ids[0]} comes after user {last}")
+        last = ids[-1].as_py()
+        rows, users = rows + len(table), users + len(list_starts(ids))
+        items.update(pc.unique(table["item_id"]).to_pylist())
+    return rows, users, items
