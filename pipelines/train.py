@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ from pipelines.windows import Fitted, sample_requests, window_requests
 from recsys.baselines import fit_als
 from recsys.dataset import concat
 from recsys.errors import ConfigError
-from recsys.interest import TextModel
 from recsys.neighbours import cosine_neighbours
 from recsys.ranker import Ranker, fit_ranker
 from recsys.split import Requests
@@ -62,17 +61,18 @@ class Bench:
     method: Method
     stages: Stages
     show: Show
+    known: dict[int, Fitted] = field(default_factory=dict)
 
     def fitted(self, learned: Learned, before: int) -> Fitted:
-        """Fit what is fitted once a window on events strictly before it."""
-        return self.fitted_with(learned.text_model(), before)
-
-    def fitted_with(self, texts: TextModel, before: int) -> Fitted:
-        """The same for a text model that exists."""
-        cosine = cosine_neighbours(
-            self.prepared.buckets(), before, len(self.method.items), self.config.state.neighbours
-        )
-        return Fitted(before, texts, cosine)
+        """Fit what is fitted once a window on events strictly before it; what is known is reused."""
+        if before not in self.known:
+            cosine = cosine_neighbours(
+                self.prepared.buckets(), before, len(self.method.items),
+                self.config.state.neighbours,
+            )  # fmt: skip
+            self.known.clear()  # windows come one after the other
+            self.known[before] = Fitted(before, learned.text_model(), cosine)
+        return replace(self.known[before], texts=learned.text_model())
 
     def requests(self, window: str, most: int, stream: int) -> list[Requests]:
         """Draw requests of a window; a stream of its own for each use."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from recsys.dataset import DAY
 from recsys.interest import TextModel
 from recsys.neighbours import Neighbours
 from recsys.split import Requests, requests_in
-from recsys.state import StateConfig, state_at
+from recsys.state import ItemState, StateConfig, state_at
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class Fitted:
     before: int
     texts: TextModel
     cosine: Neighbours
+    states: dict[int, ItemState] = field(default_factory=dict)  # last counted, to walk again
+
+
+KEPT_STATES = 8  # a state of 100 k items is some 100 MB
 
 
 def snapshot_spans(span: tuple[int, int], dated: bool, every_days: int) -> list[tuple[int, int]]:
@@ -79,8 +83,8 @@ def walk(
                   for part in requests]  # fmt: skip
         if not any(len(part) for part in inside):
             continue
-        state = state_at(prepared.buckets(), start, len(method.items), method.dated, config)
-        snapshot = Snapshot(state, fitted.cosine, fitted.texts)
+        snapshot = Snapshot(_state(prepared, method, fitted, start, config), fitted.cosine,
+                            fitted.texts)  # fmt: skip
         for bucket, part in enumerate(inside):
             if not len(part):
                 continue
@@ -88,3 +92,16 @@ def walk(
             for rows in chunks(len(part), len(method.items)):
                 some = part.take(rows)
                 yield snapshot, some, look(method, snapshot, log, some.user, some.moment, only)
+
+
+def _state(
+    prepared: Prepared, method: Method, fitted: Fitted, as_of: int, config: StateConfig
+) -> ItemState:
+    """Count the state, or take it from the last walks over the same window."""
+    if as_of not in fitted.states:
+        while len(fitted.states) >= KEPT_STATES:
+            del fitted.states[next(iter(fitted.states))]
+        fitted.states[as_of] = state_at(
+            prepared.buckets(), as_of, len(method.items), method.dated, config
+        )
+    return fitted.states[as_of]

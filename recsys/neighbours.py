@@ -5,25 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 from scipy import sparse
 
 from recsys.dataset import Log
 
 Neighbours = sparse.csr_matrix  # (n_items, n_items) float32, row = from, a few columns a row
-CHUNK_CELLS = 1 << 25  # dense cells held at once while pruning
+CLASSES, SMALLEST = 641, 3424  # classes of 2**-20 to 1, 32 to each power of two
+CHUNK_TERMS = 20_000_000  # products summed at once while pruning
 
 
 def keep_strongest(matrix: sparse.csr_matrix, keep: int) -> Neighbours:
-    """Keep the `keep` largest entries of each row; equal ones by ascending column."""
-    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    if np.diff(matrix.indptr).max(initial=0) <= keep:
-        return matrix.astype(np.float32)
-    order = np.lexsort((matrix.indices, -matrix.data, row))
-    place = np.arange(len(row)) - matrix.indptr[row]
-    best = order[place < keep]
-    kept = sparse.csr_matrix((matrix.data[best], (row[best], matrix.indices[best])), matrix.shape)
-    return kept.astype(np.float32)
+    """Keep the `keep` largest entries, all in (0, 1], of each row; equal ones by ascending column.
+
+    Entries are first counted by size class (the leading bits of the float32 ascend with its value),
+    so that only those of the classes that may be kept are sorted.
+    """
+    matrix = matrix.astype(np.float32)
+    matrix.sort_indices()
+    counts = np.diff(matrix.indptr)
+    long = counts > keep
+    entries = np.flatnonzero(np.repeat(long, counts))
+    kept = np.ones(matrix.nnz, bool)
+    kept[entries] = False
+    row = np.repeat(np.arange(long.sum()), counts[long])  # numbered among the long rows
+    bits = matrix.data[entries].view(np.int32)
+    size = np.clip((bits >> 18) - SMALLEST, 0, CLASSES - 1)
+    by_class = np.bincount(row * CLASSES + size, minlength=long.sum() * CLASSES)
+    at_least = by_class.reshape(-1, CLASSES)[:, ::-1].cumsum(1)[:, ::-1]
+    least = (at_least >= keep).sum(1) - 1  # the class that holds the keep-th largest
+    some = np.flatnonzero(size >= least[row])
+    key = (row[some] << 32) | (0x7FFFFFFF - bits[some].astype(np.int64))
+    order = np.argsort(key, kind="stable")
+    starts = np.searchsorted(row[some], np.arange(long.sum()))
+    place = np.arange(len(some)) - starts[row[some]]
+    kept[entries[some[order[place < keep]]]] = True
+    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), matrix.shape)
 
 
 def cosine_neighbours(logs: Iterable[Log], as_of: int, n_items: int, keep: int) -> Neighbours:
@@ -44,16 +61,20 @@ def cosine_neighbours(logs: Iterable[Log], as_of: int, n_items: int, keep: int) 
     users = users @ sparse.diags(np.divide(1, norm, where=norm > 0, out=np.zeros(n_items)))
     users = users.astype(np.float32).tocsr()
     items = users.T.tocsr()
-    step = max(1, CHUNK_CELLS // n_items)
     chunks = []
-    for start in range(0, n_items, step):
-        dense = (items[start : start + step] @ users).toarray()
-        rows = np.arange(len(dense))
-        dense[rows, start + rows] = 0.0  # an item is no neighbour of its own
-        top = torch.topk(torch.from_numpy(dense), min(keep, n_items))
-        values, columns = top.values.numpy().ravel(), top.indices.numpy().ravel()
-        found = np.repeat(rows, min(keep, n_items)), columns
-        chunk = sparse.csr_matrix((values, found), dense.shape)
-        chunk.eliminate_zeros()
-        chunks.append(chunk)
+    for start, end in _row_chunks(items, users):
+        product = (items[start:end] @ users).tocsr()
+        row = np.repeat(np.arange(start, end), np.diff(product.indptr))
+        product.data[product.indices == row] = 0.0  # an item is no neighbour of its own
+        product.eliminate_zeros()
+        chunks.append(keep_strongest(product, keep))
     return sparse.vstack(chunks).tocsr()
+
+
+def _row_chunks(items: sparse.csr_matrix, users: sparse.csr_matrix) -> list[tuple[int, int]]:
+    """Cut the rows of items @ users so that each part has about CHUNK_TERMS multiplications."""
+    terms = items.copy()
+    terms.data = np.diff(users.indptr)[items.indices].astype(np.float64)
+    work = np.cumsum(np.asarray(terms.sum(1)).ravel()) // CHUNK_TERMS
+    cuts = np.flatnonzero(np.diff(work)) + 1
+    return list(zip([0, *cuts], [*cuts, items.shape[0]], strict=True))

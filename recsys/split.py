@@ -61,7 +61,7 @@ class Requests:
         return Requests(self.user[rows], self.moment[rows], indptr, self.item[at], self.grade[at])
 
     def keep_relevant(self, items: np.ndarray) -> Requests:
-        """Return the requests that took any of `items` (n_items,) bool; only those stay relevant."""
+        """Return the requests that took one of `items` (n_items,) bool, and only these items."""
         kept = items[self.item]
         ends = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
         some = np.diff(ends) > 0

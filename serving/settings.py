@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 class ServingConfig(BaseModel, frozen=True, extra="forbid"):
     """The `serving` section of the project's configuration."""
 
-    releases: Path  # folder; the batch job writes one folder per release into it
-    store: Path  # folder; what readers read
+    releases: Path = Path("runs/releases")  # folder; the batch job writes one folder per release into it
+    store: Path = Path("runs/store")  # folder; what readers read
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)  # 0 = any free port
     k: int = Field(default=20, ge=1, le=1000)  # items in a list
