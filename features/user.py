@@ -56,4 +56,6 @@ def _first_of_day(past: Past) -> np.ndarray:
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """above / below, NaN where below is not positive."""
-    return np.divide(above, below, where=below > 0, out=np.full(len(above), np.nan))
+    ratio = np.full(len(above), np.nan)
+    np.divide(above, below, where=below > 0, out=ratio)
+    return ratio

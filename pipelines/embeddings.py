@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,8 @@ def encode_cached(
     for part in sorted(place.glob("part-*.parquet")):
         table = pq.read_table(part)
         stored = np.array(table["text"].to_pylist(), dtype="S16")
-        values = table["vector"].combine_chunks().values.to_numpy().reshape(len(table), -1)
+        column: Any = table["vector"].combine_chunks()
+        values = column.values.to_numpy().reshape(len(table), -1)
         at = np.minimum(np.searchsorted(hashes, stored, sorter=order), len(order) - 1)
         rows = order[at]
         hit = hashes[rows] == stored
@@ -53,10 +55,10 @@ def encode_cached(
         missing[rows[hit]] = False
     on_batch(int((~missing).sum()))
     todo = np.flatnonzero(missing)
-    todo = todo[np.argsort([len(texts[row]) for row in todo], kind="stable")]
+    todo = todo[np.argsort([len(texts[row]) for row in todo.tolist()], kind="stable")]
     for start in range(0, len(todo), PART_TEXTS):
         rows = todo[start : start + PART_TEXTS]
-        vectors[rows] = encoder.encode([texts[row] for row in rows], on_batch)
+        vectors[rows] = encoder.encode([texts[row] for row in rows.tolist()], on_batch)
         _write_part(place, hashes[rows], vectors[rows])
     return vectors
 

@@ -30,10 +30,12 @@ def _quality(axes: Axes, report: Mapping[str, Any]) -> None:
     values = {name: windows["test"]["ndcg_at_10"] for name, windows in report["models"].items()}
     names = sorted(values, key=values.__getitem__)
     bounds = [report["intervals"][name]["test"]["ndcg_at_10"] for name in names]
-    error = [[values[name] - low for name, (low, _) in zip(names, bounds, strict=True)],
-             [high - values[name] for name, (_, high) in zip(names, bounds, strict=True)]]  # fmt: skip
+    below = [values[name] - low for name, (low, _) in zip(names, bounds, strict=True)]
+    above = [high - values[name] for name, (_, high) in zip(names, bounds, strict=True)]
     colours = ["tab:green" if name == "full" else "tab:gray" for name in names]
-    axes.barh(names, [values[name] for name in names], xerr=error, color=colours, capsize=3)
+    axes.barh(
+        names, [values[name] for name in names], xerr=[below, above], color=colours, capsize=3
+    )
     axes.set_xlabel("NDCG@10, test window, 95 % interval over users")
     axes.set_title("Models on the same requests")
 

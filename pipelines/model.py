@@ -1,10 +1,10 @@
 """The trained model as a folder: safetensors, LightGBM text and JSON, nothing pickled.
 
-    encoder/             fine-tuned, as sentence-transformers loads it
-    frozen_encoder/      the pre-trained transformer, where layers were tuned; else encoder/ has it
-    pooling.safetensors  user vectors from past items
-    ranker.txt           LightGBM
-    card.json            settings, features and lineage; written last
+encoder/             fine-tuned, as sentence-transformers loads it
+frozen_encoder/      the pre-trained transformer, where layers were tuned; else encoder/ has it
+pooling.safetensors  user vectors from past items
+ranker.txt           LightGBM
+card.json            settings, features and lineage; written last
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def save_model(folder: Path, learned: Learned, ranker: Ranker, card: ModelCard) 
     with_head(learned.tuned_encoder, head).save(folder / "encoder")
     if learned.layers_kept:
         learned.frozen_encoder.save(folder / "frozen_encoder")
-    weights = {name: value.contiguous() for name, value in learned.tower.pooling.state_dict().items()}
+    pooling = learned.tower.pooling.state_dict()
+    weights = {name: value.contiguous() for name, value in pooling.items()}
     save_file(weights, folder / "pooling.safetensors")
     (folder / "ranker.txt").write_text(ranker.to_text())
     (folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
@@ -122,8 +123,8 @@ def at_moment(
     if prepared.windows.dated != card.dated:
         kind = {True: "dates", False: "an order only"}
         raise ConfigError(
-            f"{prepared.folder}: the data has {kind[prepared.windows.dated]}, the model was trained "
-            f"on data with {kind[card.dated]}; train a model on this data"
+            f"{prepared.folder}: the data has {kind[prepared.windows.dated]}, the model was "
+            f"trained on data with {kind[card.dated]}; train a model on this data"
         )
     texts, text_of_item = distinct_texts(items.text)
     frozen = encode_cached(recommender.frozen_encoder, texts, embeddings)

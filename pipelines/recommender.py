@@ -10,14 +10,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from features.item import popularity_order
 from features.table import feature_table
 from recsys.asof import Past, last_items, past_of
 from recsys.candidates import (
-    CandidateConfig, Candidates, block_size, history_matrix, mask_scores, merge_candidates,
-    neighbour_scores, text_scores,
+    CandidateConfig,
+    Candidates,
+    block_size,
+    history_matrix,
+    mask_scores,
+    merge_candidates,
+    neighbour_scores,
+    text_scores,
 )  # fmt: skip
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
@@ -160,7 +165,7 @@ def table_of(
 
 
 def make_lists(method: Method, snapshot: Snapshot, block: Block, ranker: Ranker, k: int) -> Lists:
-    """Rank the block's candidates and keep the best k of each request; ties go to the lower code."""
+    """Rank the block's candidates, keep the best k of each request; ties go to the lower code."""
     rows = block.candidates
     score = ranker.predict(table_of(method, snapshot, block, ranker.features))
     order, rank = best_rows(rows.request, rows.item, score, k)
@@ -204,8 +209,10 @@ def _explain(
 
 
 def _unavailable(items: Items, moment: np.ndarray) -> np.ndarray | None:
-    """(n_requests, n_items) bool: not on offer at that moment; None where nothing has limits."""
-    if (items.available_from == ALWAYS_FROM).all() and (items.available_until == ALWAYS_UNTIL).all():
+    """(n_requests, n_items) bool: not on offer at that moment; None if nothing has limits."""
+    if (items.available_from == ALWAYS_FROM).all() and (
+        items.available_until == ALWAYS_UNTIL
+    ).all():
         return None
     return (moment[:, None] < items.available_from) | (moment[:, None] >= items.available_until)
 

@@ -13,7 +13,12 @@ import numpy as np
 from rich.table import Table
 
 from pipelines.evaluate import MODELS, Outcome
-from recsys.evaluation import bootstrap_interval, history_slices, mean_over_requests, paired_interval
+from recsys.evaluation import (
+    bootstrap_interval,
+    history_slices,
+    mean_over_requests,
+    paired_interval,
+)
 from recsys.metrics import catalogue_coverage, novelty, request_metrics
 
 HEADLINE = ("ndcg_at_10", "hr_at_10", "recall_at_20", "mrr_at_10", "map_at_10")
@@ -68,7 +73,9 @@ def describe(
     }  # fmt: skip
 
 
-def model_metrics(outcome: Outcome, name: str, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def model_metrics(
+    outcome: Outcome, name: str, rows: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Return metric -> (n_requests,) of one model, over all relevant items or those at `rows`."""
     rows = np.ones(len(outcome.item), bool) if rows is None else rows
     return request_metrics(
@@ -107,7 +114,7 @@ def candidate_recall(outcome: Outcome) -> dict[str, float]:
 
 def headline(report: Mapping[str, Any]) -> dict[str, float]:
     """Return the few values that MLflow's run table shows."""
-    values = {}
+    values: dict[str, float] = {}
     for name in ("full", "ranker_without_text", "tuned_encoder", "frozen_encoder"):
         for window, metrics in report["models"].get(name, {}).items():
             if name == "full":

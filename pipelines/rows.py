@@ -82,7 +82,8 @@ def _rows(
     return Rows(table[kept], grade[kept], group)
 
 
-def sampler(negatives: int, rng: np.random.Generator) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def sampler(
+    negatives: int, rng: np.random.Generator
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a `choose` for `ranker_rows` that samples negatives."""
     return lambda request, grade: training_rows(request, grade, negatives, rng)
-

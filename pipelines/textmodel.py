@@ -19,8 +19,13 @@ from recsys.interest import TextModel, user_vectors
 from recsys.metrics import ranks_from_scores, request_metrics
 from recsys.split import Requests, requests_in
 from recsys.training import (
-    Examples, Tower, examples_in, new_tower, train_head, tuned_vectors,
-)  # fmt: skip
+    Examples,
+    Tower,
+    examples_in,
+    new_tower,
+    train_head,
+    tuned_vectors,
+)
 
 Show = Callable[[str, int, int, str], None]  # (task, done, total, note)
 STOPPING_REQUESTS = 2000  # requests that early stopping looks at
@@ -72,7 +77,8 @@ def learn_texts(prepared: Prepared, config: RunConfig, exclude_seen: bool, show:
         return interest_ndcg(log, requests, windows.unit, tower, vectors, text_of_item,
                              exclude_seen)  # fmt: skip
 
-    tower, curve = new_tower(frozen.shape[1], training.history), []
+    tower = new_tower(frozen.shape[1], training.history)
+    curve: list[float] = []
     if len(examples.target) and len(requests):
         tower, curve = train_head(
             frozen, examples, training, rng, lambda now: score(now, frozen),
@@ -107,7 +113,7 @@ def refit(learned: Learned, log: Log, unit: int, config: RunConfig, show: Show) 
     """Go on training head and pooling on all events of `log`, for `refit_epochs`; layers stay."""
     training, rng = config.training, np.random.default_rng([config.seed, 2])
     examples = examples_in(log, unit, learned.text_of_item, training.history)
-    if not learned.curve or max(learned.curve) == learned.curve[0] and not learned.layers_kept:
+    if not learned.curve or (max(learned.curve) == learned.curve[0] and not learned.layers_kept):
         return learned  # tuning did not help: the frozen vectors stay
     if not training.refit_epochs or not len(examples.target):
         return learned
@@ -174,4 +180,3 @@ def interest_ndcg(
         metrics = request_metrics(request, some.grade, rank, len(some), (10,))
         values.append(metrics["ndcg_at_10"])
     return float(np.nanmean(np.concatenate(values)))
-

@@ -64,7 +64,7 @@ class Bench:
     known: dict[int, Fitted] = field(default_factory=dict)
 
     def fitted(self, learned: Learned, before: int) -> Fitted:
-        """Fit what is fitted once a window on events strictly before it; what is known is reused."""
+        """Fit what is fitted once a window, on events strictly before it; reuse what is known."""
         if before not in self.known:
             cosine = cosine_neighbours(
                 self.prepared.buckets(), before, len(self.method.items),
@@ -133,9 +133,7 @@ def train(config: RunConfig, show: Show) -> Trained:
     return Trained(run_id, registered.uri, registered.alias, report, folder)
 
 
-def learn(
-    bench: Bench, tags: dict[str, str]
-) -> tuple[Learned, dict[str, Ranker], dict[str, Any]]:
+def learn(bench: Bench, tags: dict[str, str]) -> tuple[Learned, dict[str, Ranker], dict[str, Any]]:
     """Train the encoder and the rankers, evaluate all models; return the model and the report."""
     config, stages, windows = bench.config, bench.stages, bench.prepared.windows
     log = concat(bench.prepared.logs())
@@ -154,7 +152,9 @@ def learn(
         with stages.measure("ranker rows"):
             train_rows, valid_rows = rows_for_ranker(bench, first, second, names)
         with stages.measure("ranker"):
-            rankers = {name: fit(bench, name, names[name], train_rows, valid_rows) for name in names}
+            rankers = {
+                name: fit(bench, name, names[name], train_rows, valid_rows) for name in names
+            }
         tracking.log_metrics({f"{name}/trees": ranker.trees for name, ranker in rankers.items()})
     del train_rows, valid_rows
     with tracking.run("evaluation", tags, nested=True), stages.measure("evaluation"):
@@ -266,12 +266,11 @@ def choose_refit(
     better = [np.nanmean(model_metrics(some, "full")["ndcg_at_10"]) for some in (outcome, kept)]
     if better[0] >= better[1]:
         return outcome, second
-    return replace(outcome, rank=outcome.rank | kept.rank, listed=outcome.listed | kept.listed), first
+    both = replace(outcome, rank=outcome.rank | kept.rank, listed=outcome.listed | kept.listed)
+    return both, first
 
 
-def unseen_catalogue(
-    bench: Bench, fitted: Fitted, rankers: dict[str, Ranker]
-) -> Outcome | None:
+def unseen_catalogue(bench: Bench, fitted: Fitted, rankers: dict[str, Ranker]) -> Outcome | None:
     """Rank only items that had no event when the parts were fitted; None where nobody took one."""
     only = np.ones(len(bench.method.items), bool)
     for log in bench.prepared.buckets():

@@ -1,4 +1,4 @@
-"""Walk a window: state rolled forward, requests looked at in blocks, one bucket of users at a time."""
+"""Walk a window: state rolled forward, requests seen in blocks, one bucket of users at a time."""
 
 from __future__ import annotations
 

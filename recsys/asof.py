@@ -112,7 +112,9 @@ def least_by_key(key: np.ndarray, value: np.ndarray, asked: np.ndarray) -> np.nd
     return np.where(np.isinf(least[at]), np.nan, least[at])
 
 
-def _positions(key: np.ndarray, asked: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+def _positions(
+    key: np.ndarray, asked: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Return (distinct keys, position of each key), and of each asked one (n_keys = absent)."""
     keys, position = np.unique(key, return_inverse=True)
     at = np.searchsorted(keys, asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from implicit.als import AlternatingLeastSquares
@@ -11,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from recsys.dataset import Log
 
-Als = AlternatingLeastSquares  # a fitted one
+Als = Any  # a fitted AlternatingLeastSquares; implicit has no types
 FACTORS, ITERATIONS, REGULARISATION, CONFIDENCE = 64, 15, 0.05, 10.0
 
 

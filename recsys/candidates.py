@@ -32,7 +32,7 @@ class CandidateConfig(BaseModel):
     item_cosine: int = Field(60, ge=0)
     popularity: int = Field(30, ge=0)
     repeat: int = Field(60, ge=0)
-    history_decay: float = Field(0.85, gt=0, le=1)  # of a past item, each day (or event) further back
+    history_decay: float = Field(0.85, gt=0, le=1)  # of a past item, each day (or event) back
 
 
 @dataclass(frozen=True)

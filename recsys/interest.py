@@ -1,7 +1,7 @@
 """What a user likes, as a vector: attention over the texts of what they took last.
 
 The weight of a past item is softmax(recency[k] + query . v), k = 0 for the most recent one, so the
-pooling is a few hundred parameters, costs one weighted sum a user, and is defined from one event on.
+pooling is a few hundred parameters, costs one weighted sum a user, and needs one event only.
 A user without any history has the zero vector: an interest score of 0 for every item.
 """
 
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-
-
 
 RECENCY_DECAY = 0.9  # of the untrained pooling: how much less each older item counts
 
@@ -49,12 +47,10 @@ class UserPooling(torch.nn.Module):
 
 @torch.inference_mode()
 def user_vectors(pooling: UserPooling, vectors: np.ndarray, past: np.ndarray) -> np.ndarray:
-    """Return the (n, dim) user vectors of `past` (n, history), item rows of `vectors`, -1 = none."""
+    """Return the (n, dim) user vectors of `past` (n, history), rows of `vectors`, -1 = none."""
     codes = torch.from_numpy(past[:, : pooling.history])
     known = torch.from_numpy(vectors)[codes.clamp(min=0)]
-    return pooling(known, codes >= 0).numpy()
-
-
+    return np.asarray(pooling(known, codes >= 0))
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,8 @@ class TextModel:
     pooling: UserPooling  # fine-tuned with `tuned`
 
     def users(self, past_items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (frozen, tuned) user vectors (n, dim) of items taken last (n, history), -1 = none."""
+        """Return (frozen, tuned) user vectors (n, dim) of past items (n, history), -1 = none."""
         texts = np.where(past_items >= 0, self.text_of_item[past_items], -1)
         plain = UserPooling(self.frozen.shape[1], self.pooling.history)
-        return user_vectors(plain, self.frozen, texts), user_vectors(self.pooling, self.tuned, texts)
+        frozen = user_vectors(plain, self.frozen, texts)
+        return frozen, user_vectors(self.pooling, self.tuned, texts)

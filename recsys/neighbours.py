@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
 
 from recsys.dataset import Log
 
-Neighbours = sparse.csr_matrix  # (n_items, n_items) float32, row = from, a few columns a row
+Neighbours: TypeAlias = sparse.csr_matrix  # (n_items, n_items) float32, row = from, few columns
 CLASSES, SMALLEST = 641, 3424  # classes of 2**-20 to 1, 32 to each power of two
 CHUNK_TERMS = 20_000_000  # products summed at once while pruning
 

@@ -102,7 +102,8 @@ def fit_ranker(
     }  # fmt: skip
 
     def report(env: lightgbm.callback.CallbackEnv) -> None:
-        on_tree(env.iteration + 1, env.evaluation_result_list[0][2])
+        if env.evaluation_result_list:
+            on_tree(env.iteration + 1, env.evaluation_result_list[0][2])
 
     names = [f"f{at}" for at in range(len(features))]  # LightGBM forbids some characters
     data = lightgbm.Dataset(train[0], train[1], group=train[2], feature_name=names, params=params)
@@ -132,8 +133,8 @@ def training_rows(
     """
     chance = rng.random(len(request))
     order = np.lexsort((chance, grade > 0, request))  # within a request: not taken first
-    starts = np.flatnonzero(np.append(True, request[1:] != request[:-1])) if len(request) else []
+    starts = np.flatnonzero(np.append(True, request[1:] != request[:-1])[: len(request)])
     place = np.arange(len(request)) - np.repeat(starts, np.diff(np.append(starts, len(request))))
     taught = np.isin(request, request[grade > 0])
     kept = order[(taught & ((grade[order] > 0) | (place < negatives)))]
-    return kept[np.lexsort((rng.random(len(kept)), request[kept]))]
+    return np.asarray(kept[np.lexsort((rng.random(len(kept)), request[kept]))])

@@ -137,7 +137,7 @@ def train_head(
             rows = order[step * config.batch_events : (step + 1) * config.batch_events]
             loss = batch_loss(tower, vectors, examples, rows, config, rng)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             on_step(epoch * steps + step + 1, planned * steps, float(loss.detach()))

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +29,15 @@ from pipelines.train import git_commit, prepare_data
 from recsys.dataset import Log
 from recsys.errors import ConfigError
 from serving.release import (
-    Model, is_sealed, new_release_id, part_path, seal, write_fallback, write_part, write_whole,
-)  # fmt: skip
+    Model,
+    is_sealed,
+    new_release_id,
+    part_path,
+    seal,
+    write_fallback,
+    write_part,
+    write_whole,
+)
 
 PLAN = "plan.json"
 
@@ -81,7 +89,7 @@ def recommend(config: RunConfig, model_uri: str, as_of: str | None, show: Show) 
         if not part_path(folder, bucket).exists():
             table = bucket_table(
                 method, snapshot, recommender, log, moment, plan.k, user_ids,
-                lambda count, at=done: show("make lists", at + count, len(user_ids), "users"),
+                _showing(show, done, len(user_ids)),
             )  # fmt: skip
             write_part(folder, bucket, table)
         done += len(log.users)
@@ -192,7 +200,12 @@ def fallback_table(method: Method, snapshot: Snapshot, moment: int, k: int) -> p
     })  # fmt: skip
 
 
-def _ids(values: np.ndarray) -> pa.Array:
+def _showing(show: Show, done: int, total: int) -> Callable[[int], None]:
+    """Show progress from `done` users on."""
+    return lambda count: show("make lists", done + count, total, "users")
+
+
+def _ids(values: np.ndarray) -> pa.Array[Any]:
     """Keep ids as they are: integers or strings."""
     return pa.array(values, pa.string() if values.dtype == object else pa.int64())
 

@@ -23,6 +23,7 @@ READING_SIDE = {  # runs with the base install alone, and imports nothing else o
     for name in (
         "api",
         "client",
+        "config",
         "errors",
         "lists",
         "pointer",
