@@ -1,0 +1,250 @@
+"""The command line says what is wrong in words; its reading side needs the base install only."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+
+from recsys import cli
+from serving.release import Model, part_path, seal, write_fallback, write_part
+from serving.stores import SqliteReader
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = typer.main.get_command(cli.app).commands
+HEAVY = {"duckdb", "fastapi", "httpx", "lightgbm", "mlflow", "numpy", "pandas", "pyarrow",
+         "pydantic", "rich", "torch", "transformers"}  # fmt: skip
+LEARNS = ["duckdb", "features", "lightgbm", "mlflow", "pipelines", "torch", "transformers"]
+
+
+@pytest.fixture
+def recsys(monkeypatch, capsys, tmp_path):
+    """Run a command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["recsys", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return end.value.code or 0, said.out, said.err
+
+    return run
+
+
+def make_release(folder, users=("ann", "bob")):
+    """Seal a release with one item for each user; the fallback list is item 9."""
+    lists = {"user_id": sorted(users), "item_id": list(range(len(users)))}
+    rest = {"rank": 1, "score": 0.5, "source": "text", "reason": ""}
+    rows = pa.table(lists | {name: [value] * len(users) for name, value in rest.items()})
+    write_part(folder, 0, rows)
+    write_fallback(folder, pa.table({"item_id": [9]} | {k: [v] for k, v in rest.items()}))
+    model = Model(name="recommender", version="1", uri="models:/recommender/1", run_id="run")
+    seal(folder, created_at="2026-08-20T03:00:00Z", as_of="2026-08-20T00:00:00Z",
+         model=model, data_fingerprint="d", config_fingerprint="c", code_commit="b",
+         k=9, metrics={})  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def base_install(monkeypatch):
+    """Make everything that learns impossible to import."""
+    for name in LEARNS:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def write_run(path, **serving):
+    lines = [f'{key} = "{value}"' for key, value in serving.items()]
+    path.write_text("\n".join(["[serving]", *lines]))
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_an_example_that_is_right(recsys, name):
+    code, out, _ = recsys(name, "--help")
+    assert code == 0
+    example = next(line for line in out.splitlines() if "Example: " in line)
+    program, command, *arguments = example.replace("Example: ", "").split()
+    assert (program, command) == ("recsys", name)
+    COMMANDS[name].make_context(name, arguments)  # refuses unknown options and wrong types
+
+
+def test_a_summary_is_whole_in_the_list_of_commands(recsys):
+    code, out, _ = recsys("--help")
+    assert code == 0 and all(name in out for name in COMMANDS) and len(COMMANDS) == 11
+    assert "..." not in out.partition("Commands:")[2]
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from recsys import cli; sys.argv = ['recsys', '--help']\n"
+        "try: cli.main()\nexcept SystemExit: print(sorted(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    modules = out.stdout.splitlines()[-1]
+    assert "'typer'" in modules
+    assert not {name for name in HEAVY if f"'{name}'" in modules}
+
+
+# --- what a user can get wrong -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["publish", "--set", "serving.stor=x"], "unknown key; did you mean serving.store?"),
+        (["rollback", "--set", "split.share=1"], "expected serving.key=value"),
+        (["releases", "-c", "nowhere.toml"], "nowhere.toml: cannot be read"),
+        (["serve", "--port", "99999"], "serving.port: found 99999, expected less than"),
+        (["publish"], "runs/releases: no sealed release; recsys recommend makes one"),
+        (["publish", "nowhere"], "has no manifest.json"),
+        (["rollback"], "no earlier release"),
+        (["rollback", "--store", "/proc/nowhere"], "/proc/nowhere: No such file"),
+        (["validate", "--set", "split.shar=0.2"], "split.shar: unknown key; did you mean split.sh"),
+        (["prepare"], "data.events"),
+        (["validate"], "data.events and data.items: missing"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(recsys, arguments, said):
+    code, out, err = recsys(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err and err.startswith("recsys: ") and err.count("\n") == 1
+
+
+def test_an_unknown_option_is_a_usage_error(recsys):
+    code, _, err = recsys("publish", "--stor", "x")
+    assert code == 2 and "--stor" in err
+
+
+def test_every_problem_of_the_input_is_a_line(recsys, tmp_path):
+    pq.write_table(pa.table({"item_id": [1, 2], "name": ["a", "b"]}), tmp_path / "items.parquet")
+    options = ["--set", "data.events=nowhere", "--set", "data.items=items.parquet"]
+    code, out, err = recsys("validate", *options, "--set", 'data.text=["titel"]')
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1 + 2  # what was found, then the missing table and column
+    assert "nowhere" in err and "titel" in err
+
+
+def test_good_input_is_counted(recsys, tmp_path):
+    items = {"item_id": [1, 2], "title": ["a [1]", "b"]}
+    moments = ["2026-01-31T12:00:00Z", "2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z"]
+    events = {"user_id": [1, 1, 2], "item_id": [1, 2, 1], "timestamp": moments}
+    pq.write_table(pa.table(items), tmp_path / "items.parquet")
+    pq.write_table(pa.table(events), tmp_path / "events.parquet")
+    (tmp_path / "run.toml").write_text("[data]\nevents='events.parquet'\nitems='items.parquet'")
+    code, out, _ = recsys("validate")  # finds ./run.toml
+    assert code == 0
+    rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
+    found = {name.strip(): value.strip() for _, name, value, _ in rows}
+    assert (found["n events"], found["n users"], found["n items"]) == ("3", "2", "2")
+    assert found["first moment"] == "2026-01-31 12:00:00"
+
+
+@pytest.mark.parametrize(
+    ("module", "command", "extra"), [("torch", "prepare", "train"), ("fastapi", "serve", "serve")]
+)
+def test_a_missing_package_names_its_extra(module, command, extra):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['recsys', {command!r}]\n"
+        "from recsys import cli; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"pip install 'recsys-text[{extra}]'\n")
+    assert done.stderr.startswith("recsys: ") and done.stderr.count("\n") == 1
+
+
+def test_every_module_that_is_not_of_the_training_extra_names_its_own():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    brought = {needs.split(">")[0]: extra for extra, all_ in extras.items() for needs in all_
+               if extra not in ("train", "dev", "demo")}  # fmt: skip
+    assert brought == cli.EXTRAS
+
+
+def test_ctrl_c_says_how_to_go_on(recsys, monkeypatch):
+    def interrupted(store):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("serving.stores.releases", interrupted)
+    code, _, err = recsys("releases")
+    assert code == 130 and err == "stopped; run the same command again to go on\n"
+
+
+# --- publishing ----------------------------------------------------------------------------------
+
+
+def test_releases_are_published_and_rolled_back_on_the_base_install(recsys, tmp_path, base_install):
+    write_run(tmp_path / "run.toml", releases="out", store="kept")
+    make_release(tmp_path / "out" / "r1")
+    make_release(tmp_path / "out" / "r2", users=["ann", "bob", "cy"])
+    (tmp_path / "out" / "r3").mkdir()  # not sealed
+    code, out, _ = recsys("publish", "r1")
+    assert code == 0 and "r1 is current now; 2 users" in out
+    assert "r2 is current now; 3 users" in recsys("publish")[1]  # the newest sealed one
+    assert "r2 was current already" in recsys("publish", tmp_path / "out" / "r2")[1]
+    listed = [line for line in recsys("releases")[1].splitlines() if "│ r" in line]
+    assert ["current" in line for line in listed] == [False, True]
+    assert "r1 is current again" in recsys("rollback")[1]
+    with SqliteReader(tmp_path / "kept") as reader:
+        assert reader.release().release_id == "r1"
+
+
+def test_options_are_stronger_than_set_and_set_than_the_file(recsys, tmp_path):
+    write_run(tmp_path / "run.toml", store="a")
+    for options, store in [([], "a"), (["--set", "serving.store=b"], "b"),
+                           (["--set", "serving.store=b", "--store", "c"], "c")]:  # fmt: skip
+        assert recsys("releases", *options)[1].startswith(f"{store}: no release yet")
+
+
+def test_a_damaged_release_is_refused_in_words(recsys, tmp_path):
+    folder = make_release(tmp_path / "runs" / "releases" / "r1")
+    part = part_path(folder, 0)
+    part.write_bytes(part.read_bytes()[:-1])
+    code, _, err = recsys("publish")
+    assert code == 2 and "the file changed after the release was sealed" in err
+
+
+def test_run_publishes_what_the_champion_listed(recsys, tmp_path, monkeypatch):
+    from pipelines.train import Trained
+
+    def train(config, show):
+        return Trained("run7", "models:/mine/7", "challenger", {"of": config.seed}, tmp_path)
+
+    def recommend(config, model_uri, as_of, show):
+        return make_release(config.serving.releases / "r1", users=[model_uri, str(as_of)])
+
+    monkeypatch.setattr("pipelines.train.train", train)
+    monkeypatch.setattr("pipelines.report.quality_table", lambda report: f"quality {report}")
+    monkeypatch.setattr("serving.batch.recommend", recommend)
+    code, out, err = recsys("run", "--set", "tracking.model=mine", "--set", "seed=5")
+    assert (code, err) == (0, "")
+    assert "quality {'of': 5}" in out and "challenger models:/mine/7, run run7" in out
+    with SqliteReader(tmp_path / "runs" / "store") as reader:
+        # the new model did not pass the gate, so the lists are of the one that did before
+        answers = reader.read(["models:/mine@champion", "None", "models:/mine/7"]).lists
+    assert [answer.is_fallback for answer in answers] == [False, False, True]
+
+
+# --- the example ---------------------------------------------------------------------------------
+
+
+def test_the_example_config_is_right_and_what_it_calls_a_default_is_one(tmp_path):
+    from pipelines.config import load_toml
+    from pipelines.settings import RunConfig
+
+    text = (ROOT / "examples" / "run.toml").read_text()
+    lines = [line[1:] if line[:1] == "#" and line[1:2].isalpha() else line
+             for line in text.splitlines()]  # fmt: skip
+    assert "\n".join(lines) != text
+    (tmp_path / "all.toml").write_text("\n".join(lines))
+    as_it_is = load_toml(RunConfig, ROOT / "examples" / "run.toml")
+    assert load_toml(RunConfig, tmp_path / "all.toml") == as_it_is
+    assert set(as_it_is.data.event_types) == {"view", "click", "purchase", "rating"}

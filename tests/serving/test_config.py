@@ -1,0 +1,87 @@
+"""The reading side finds its table in a config that it cannot otherwise understand."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.config import find_release, load_serving
+from serving.errors import NoReleaseError, ServingError
+from serving.settings import ServingConfig
+
+
+@pytest.fixture
+def run_toml(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("[split]\nwho_knows = 1\n[serving]\nstore = 'kept'\nk = 5\n")
+    return path
+
+
+def test_without_a_file_everything_is_the_default():
+    assert load_serving(None) == ServingConfig()
+
+
+def test_only_the_serving_table_is_looked_at(run_toml):
+    assert load_serving(run_toml) == ServingConfig(store=Path("kept"), k=5)
+
+
+def test_an_option_is_stronger_than_an_override_and_that_than_the_file(run_toml):
+    found = load_serving(
+        run_toml, ["serving.k=6", "serving.k=7", "serving.port=1"], port=2, host=None
+    )
+    assert found == ServingConfig(store=Path("kept"), k=7, port=2)
+
+
+def test_values_are_toml_and_else_strings(run_toml):
+    assert load_serving(run_toml, ["serving.store=a b/c"]).store == Path("a b/c")
+    assert load_serving(run_toml, ["serving.store='a=b'"]).store == Path("a=b")
+
+
+def test_all_that_is_wrong_is_said_at_once(run_toml):
+    with pytest.raises(ServingError) as error:
+        load_serving(run_toml, ["serving.stor=x", "serving.k=0", "serving.zzz=1"])
+    assert sorted(str(error.value).splitlines()) == [
+        f"{run_toml}: serving.k: found 0, expected greater than or equal to 1",
+        f"{run_toml}: serving.stor: unknown key; did you mean serving.store?",
+        f"{run_toml}: serving.zzz: unknown key; known here: "
+        "serving.releases, serving.store, serving.host, serving.port, serving.k",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("serving = 3", "found 3, expected a table"),
+        ("[serving", "is not TOML"),
+        (None, "cannot be"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path, text, said):
+    path = tmp_path / "run.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ServingError, match=rf"run\.toml: .*{said}"):
+        load_serving(path)
+
+
+@pytest.mark.parametrize("override", ["k=1", "serving.k", "serving.=1", "split.k=1"])
+def test_an_override_of_something_else_is_refused(override):
+    with pytest.raises(ServingError, match=r"expected serving\.key=value"):
+        load_serving(None, [override])
+
+
+def test_the_newest_release_is_the_last_sealed_one(sealed, unsealed):
+    folder = sealed("20260102T000000Z-20260103T000000Z")
+    sealed("20260101T000000Z-20260104T000000Z")
+    unsealed("20260105T000000Z-20260105T000000Z")
+    assert find_release(None, folder.parent) == folder
+
+
+def test_a_release_is_named_by_its_folder_or_by_its_name(sealed, tmp_path):
+    folder = sealed("r1")
+    assert find_release("r1", folder.parent) == folder
+    assert find_release(str(folder), tmp_path / "elsewhere") == folder
+
+
+def test_no_release_is_said_in_words(tmp_path):
+    with pytest.raises(NoReleaseError, match="no sealed release"):
+        find_release(None, tmp_path / "nowhere")
