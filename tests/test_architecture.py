@@ -34,7 +34,7 @@ READING_SIDE = {  # runs with the base install alone, and imports nothing else o
         "stores",
     )
 }
-BASE_INSTALL = {"httpx", "pyarrow", "pydantic", "rich", "typer"}
+BASE_INSTALL = {"httpx", "pyarrow", "pydantic", "pydantic_core", "rich", "typer"}
 ONE_DOOR = {  # outside system -> the only files that import it
     "accelerate": {"recsys/finetuning.py"},
     "duckdb": {"pipelines/checking.py", "pipelines/prepare.py"},
