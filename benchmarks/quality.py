@@ -22,8 +22,9 @@ from rich.console import Console
 
 from pipelines.config import load_toml
 from pipelines.report import quality_table
+from pipelines.run import git_commit
 from pipelines.settings import RunConfig
-from pipelines.train import git_commit, train
+from pipelines.train import train
 from recsys.errors import RecsysError
 from recsys.progress import show_progress
 
@@ -34,7 +35,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the two tables")
     parser.add_argument("--protocol", choices=["time", "leave_last_out"], required=True)
     parser.add_argument("--json", type=Path, help="where to write the report")
-    parser.add_argument("--run-dir", type=Path, help="keep the run here (default: a folder that goes)")
+    parser.add_argument(
+        "--run-dir", type=Path, help="keep the run here (default: nowhere)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -67,7 +70,7 @@ def describe_run(data: str) -> dict[str, Any]:
     return {
         "data": data, "command": "python -m benchmarks.quality " + " ".join(sys.argv[1:]),
         "commit": git_commit(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(), "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }  # fmt: skip
 
 

@@ -23,9 +23,9 @@ from pipelines.config import fingerprint
 from pipelines.model import Recommender, at_moment, load_model
 from pipelines.prepared import Prepared
 from pipelines.recommender import Lists, Method, Snapshot, chunks, look, make_lists
+from pipelines.run import git_commit, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.textmodel import Show
-from pipelines.train import git_commit, prepare_data
 from recsys.dataset import Log
 from recsys.errors import ConfigError
 from serving.release import (

@@ -1,4 +1,4 @@
-"""A small world whose taste follows its texts, trained once for all tests that need a real model."""
+"""A small world whose taste follows its texts, trained once for all tests that need a model."""
 
 from __future__ import annotations
 

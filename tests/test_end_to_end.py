@@ -59,8 +59,9 @@ def test_the_report_holds_every_model_with_its_interval(small_world):
         for window in ("valid", "test"):
             low, high = report["intervals"][name][window]["ndcg_at_10"]
             assert low <= report["models"][name][window]["ndcg_at_10"] <= high
-    assert report["models"]["full"]["test"]["ndcg_at_10"] > (
-        report["models"]["popularity"]["test"]["ndcg_at_10"]
+    assert (
+        report["models"]["full"]["test"]["ndcg_at_10"]
+        > (report["models"]["popularity"]["test"]["ndcg_at_10"])
     )
 
 
@@ -102,7 +103,9 @@ def test_a_killed_job_goes_on_to_the_same_bytes(small_world, release):
 
 def test_a_batch_equals_one_by_one(small_world, recommender, prepared):
     moment = prepared.windows.test_end
-    method, snapshot = at_moment(recommender, prepared, moment, small_world.folder / "run/embeddings")
+    method, snapshot = at_moment(
+        recommender, prepared, moment, small_world.folder / "run/embeddings"
+    )
     log = prepared.bucket(0)
     together = look(method, snapshot, log, log.users, np.full(len(log.users), moment))
     lists = make_lists(method, snapshot, together, recommender.ranker, 10)

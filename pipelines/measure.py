@@ -1,0 +1,99 @@
+"""Measure on a window: what valid decides, the one look at test, a registered model again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pipelines import tracking
+from pipelines.evaluate import Outcome, run_models
+from pipelines.model import at_moment, load_model
+from pipelines.report import by_path, describe, model_metrics
+from pipelines.run import Run, prepare_data
+from pipelines.settings import RunConfig
+from pipelines.stages import Stages
+from pipelines.textmodel import Learned, Show
+from pipelines.windows import Fitted
+from recsys.baselines import fit_als
+from recsys.ranker import Ranker
+
+
+def outcome_of(
+    run: Run, window: str, fitted: Fitted, rankers: dict[str, Ranker],
+    only: np.ndarray | None = None, with_als: bool = True,
+) -> Outcome:  # fmt: skip
+    """Let the models rank for the requests of a window."""
+    prepared, config = run.prepared, run.config
+    requests = run.requests(window, config.evaluation.max_requests, 12)
+    if only is not None:
+        requests = [some.keep_relevant(only) for some in requests]
+    als = None
+    if with_als:
+        als = fit_als(prepared.buckets(), fitted.before, len(run.method.items), config.seed)
+    return run_models(
+        prepared, run.method, fitted, als, rankers, requests, prepared.windows.span(window),
+        config.state, only, run.progress(f"evaluate, {window} window", requests),
+    )  # fmt: skip
+
+
+def choose_refit(
+    run: Run, first: Learned, second: Learned, rankers: dict[str, Ranker]
+) -> tuple[Outcome, Learned]:
+    """Decide on the valid window whether the encoder's second fit keeps what the ranker learned."""
+    start = run.prepared.windows.valid
+    outcome = outcome_of(run, "valid", run.fitted(second, start), rankers)
+    if second is first or run.config.evaluation.refit_encoder == "always":
+        return outcome, second
+    only_full = {"full": rankers["full"]}
+    kept = outcome_of(run, "valid", run.fitted(first, start), only_full, with_als=False)
+    better = [np.nanmean(model_metrics(some, "full")["ndcg_at_10"]) for some in (outcome, kept)]
+    if better[0] >= better[1]:
+        return outcome, second
+    both = replace(outcome, rank=outcome.rank | kept.rank, listed=outcome.listed | kept.listed)
+    return both, first
+
+
+def unseen_catalogue(run: Run, fitted: Fitted, rankers: dict[str, Ranker]) -> Outcome | None:
+    """Rank only items that had no event when the parts were fitted; None where nobody took one."""
+    only = np.ones(len(run.method.items), bool)
+    for log in run.prepared.buckets():
+        only[log.item[(log.moment < fitted.before) & (log.grade > 0)]] = False
+    requests = run.requests("test", run.config.evaluation.max_requests, 12)
+    if not any(len(some.keep_relevant(only)) for some in requests):
+        return None
+    return outcome_of(run, "test", fitted, rankers, only)
+
+
+def described(run: Run, outcome: Outcome, window: str) -> dict[str, Any]:
+    """Describe an outcome, with the popularity that novelty is measured against."""
+    config, start = run.config, run.prepared.windows.span(window)[0]
+    past = np.zeros(len(run.method.items))
+    for log in run.prepared.buckets():
+        taken = (log.moment < start) & (log.grade > 0)
+        past += np.bincount(log.item[taken], minlength=len(past))
+    return describe(outcome, len(past), past, config.seed, config.evaluation.resamples)
+
+
+def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, Any]:
+    """Measure a registered model on the test window of the configured data.
+
+    Raises:
+        ConfigError: no such model, or the data does not fit it.
+    """
+    prepared = prepare_data(config, show)
+    registered, folder = tracking.find_model(config, model_uri)
+    recommender, stages = load_model(folder), Stages()
+    card = recommender.card
+    with stages.measure("evaluation"):
+        start = prepared.windows.test
+        method, snapshot = at_moment(recommender, prepared, start, config.run_dir / "embeddings")
+        run = Run(config, prepared, method, stages, show)
+        fitted = Fitted(start, snapshot.texts, snapshot.cosine)
+        outcome = outcome_of(run, "test", fitted, {"full": recommender.ranker})
+    if card.fitted_before > start:
+        show("evaluate", 1, 1, "careful: the model was fitted on events of this test window")
+    report = by_path({"test": described(run, outcome, "test")})
+    return report | {"model": registered.uri, "seconds": stages.seconds,
+                     "peak_memory_bytes": stages.peak_memory_bytes}  # fmt: skip

@@ -1,0 +1,98 @@
+"""What every step of a run shares: config, data, method, progress, and the parts fitted so far."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.prepare import prepare
+from pipelines.prepared import Prepared
+from pipelines.recommender import Method
+from pipelines.settings import RunConfig
+from pipelines.stages import Stages
+from pipelines.textmodel import Learned, Show
+from pipelines.windows import Fitted, sample_requests, window_requests
+from recsys.errors import ConfigError
+from recsys.neighbours import cosine_neighbours
+from recsys.split import Requests
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every step of a run shares."""
+
+    config: RunConfig
+    prepared: Prepared
+    method: Method
+    stages: Stages
+    show: Show
+    known: dict[int, Fitted] = field(default_factory=dict)
+
+    def fitted(self, learned: Learned, before: int) -> Fitted:
+        """Fit what is fitted once a window, on events strictly before it; reuse what is known."""
+        if before not in self.known:
+            cosine = cosine_neighbours(
+                self.prepared.buckets(), before, len(self.method.items),
+                self.config.state.neighbours,
+            )  # fmt: skip
+            self.known.clear()  # windows come one after the other
+            self.known[before] = Fitted(before, learned.text_model(), cosine)
+        return replace(self.known[before], texts=learned.text_model())
+
+    def requests(self, window: str, most: int, stream: int) -> list[Requests]:
+        """Draw requests of a window; a stream of its own for each use."""
+        rng = np.random.default_rng([self.config.seed, stream])
+        return sample_requests(window_requests(self.prepared, window), most, rng)
+
+    def progress(self, task: str, requests: list[Requests]) -> Callable[[int], None]:
+        """Return a callback that counts requests."""
+        done, total = 0, sum(len(part) for part in requests)
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self.show(task, done, total, "requests")
+
+        return advance
+
+
+def prepare_data(config: RunConfig, show: Show) -> Prepared:
+    """Prepare the configured data, or reuse what is prepared already.
+
+    Raises:
+        ConfigError: no data is configured.
+        SchemaError: the data has faults; all of them are named.
+    """
+    if config.data.events is None or config.data.items is None:
+        raise ConfigError(
+            "data.events and data.items must name your tables; put them into the config file or "
+            "pass --set data.events=PATH --set data.items=PATH"
+        )
+    return prepare(
+        config.data.events, config.data.items, config.run_dir / "prepared", config.data,
+        config.split.protocol, config.data.users, config.split.share,
+        lambda note: show("prepare", 0, 0, note),
+    )  # fmt: skip
+
+
+def method_of(config: RunConfig, prepared: Prepared) -> Method:
+    """Settle what the config leaves open: whether seen items are listed again."""
+    seen = config.split.seen
+    if seen == "auto":
+        repeats = prepared.manifest.repeat_share >= config.split.repeat_share
+        seen = "list" if repeats else "exclude"
+    return Method(prepared.items(), config.candidates, prepared.windows.dated, seen == "exclude")
+
+
+def git_commit() -> str:
+    """Return the commit of the code, "unknown" outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
