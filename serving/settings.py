@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 class ServingConfig(BaseModel, frozen=True, extra="forbid"):
     """The `serving` section of the project's configuration."""
 
-    releases: Path = Path("runs/releases")  # folder; the batch job writes one folder per release into it
+    releases: Path = Path("runs/releases")  # the batch job writes a folder per release
     store: Path = Path("runs/store")  # folder; what readers read
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)  # 0 = any free port

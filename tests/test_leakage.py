@@ -25,17 +25,15 @@ def world(dated: bool, seed: int = 0) -> tuple[Items, Log]:
     row = np.repeat(np.arange(N_USERS), n)
     moment = rng.integers(0, 60 * DAY, total) if dated else np.zeros(total, np.int64)
     order = np.lexsort((moment, row))
-    if dated:
-        moment = moment[order]
-    else:
-        moment = np.arange(total) - indptr[1:][row]
+    moment = moment[order] if dated else np.arange(total) - indptr[1:][row]
     log = Log(np.arange(N_USERS), indptr, rng.integers(0, N_ITEMS, total).astype(np.int32), moment,
               rng.integers(0, 3, total).astype(np.int8), rng.random(total).astype(np.float32) + 0.5,
               (rng.random(total) * 9 + 1).astype(np.float32))  # fmt: skip
     items = Items(
         np.arange(N_ITEMS), np.array([f"item {at}" for at in range(N_ITEMS)], object),
         np.array([f"text {at}" for at in range(N_ITEMS)], object),
-        rng.integers(-1, 4, N_ITEMS).astype(np.int32), rng.integers(-1, 3, N_ITEMS).astype(np.int32),
+        rng.integers(-1, 4, N_ITEMS).astype(np.int32),
+        rng.integers(-1, 3, N_ITEMS).astype(np.int32),
         np.full(N_ITEMS, np.nan, np.float32), np.full(N_ITEMS, ALWAYS_FROM),
         np.full(N_ITEMS, ALWAYS_UNTIL),
     )  # fmt: skip
