@@ -26,7 +26,7 @@ from pipelines.run import git_commit
 from pipelines.settings import RunConfig
 from pipelines.train import train
 from recsys.errors import RecsysError
-from recsys.progress import show_progress
+from recsys.progress import showing
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
         overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
         try:
             config = load_toml(RunConfig, None, overrides + asked.set)
-            with show_progress() as show:
+            with showing() as show:
                 trained = train(config, show)
         except RecsysError as error:
             print(error, file=sys.stderr)

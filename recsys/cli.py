@@ -89,7 +89,7 @@ def validate(config: Config = None, set_: Set = None) -> None:
 def prepare(config: Config = None, set_: Set = None) -> None:
     """Check the tables, lay them out for training; once for a log."""
     settings = _run_config(config, set_)
-    from pipelines.train import prepare_data
+    from pipelines.run import prepare_data
     from recsys.progress import showing
 
     with showing() as show:
@@ -108,7 +108,7 @@ def evaluate(model: Model = None, config: Config = None, set_: Set = None) -> No
     """Measure a registered model on the test window."""
     settings = _run_config(config, set_)
     from pipelines.report import quality_table
-    from pipelines.train import evaluate_model
+    from pipelines.measure import evaluate_model
     from recsys.progress import showing
 
     uri = model or f"models:/{settings.tracking.model}@champion"
