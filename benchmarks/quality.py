@@ -35,9 +35,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the two tables")
     parser.add_argument("--protocol", choices=["time", "leave_last_out"], required=True)
     parser.add_argument("--json", type=Path, help="where to write the report")
-    parser.add_argument(
-        "--run-dir", type=Path, help="keep the run here (default: nowhere)"
-    )
+    parser.add_argument("--run-dir", type=Path, help="keep the run here (default: nowhere)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
