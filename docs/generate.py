@@ -1,0 +1,191 @@
+"""Writes the documents that the code already says: docs/features.md and docs/config.md.
+
+    python -m docs.generate
+
+`tests/test_docs.py` fails when a page is not what this would write.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import json
+import textwrap
+import tokenize
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from features.catalogue import CATALOGUE
+from pipelines.settings import RunConfig
+from recsys.schema import EventRule
+from serving.settings import ServingConfig
+
+FOLDER = Path(__file__).parent
+WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path"}
+SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+FEATURES = """\
+# Features
+
+Generated from `features/catalogue.py` by `python -m docs.generate`; do not edit.
+
+What the ranker sees: one row for each candidate of a request, one column for each feature below, in
+this order. Values are computed from events strictly before the request; user and pair features to
+the request's own moment, item features to the moment of the counted state
+([concepts](concepts.md#counted-state-and-fitted-parts)). A value that does not exist is NaN, which
+LightGBM treats as missing.
+
+*Needs*: a feature that needs **dates** is off where events only have an order; one that needs
+**text** is off in `ranker_without_text`, the model that shows what text is worth. Switch features
+off by name with `features.off`. The names travel with the model: code that does not know one of
+them refuses to load it.
+"""
+CONFIG = """\
+# Configuration
+
+Generated from `pipelines/settings.py` and the models it names by `python -m docs.generate`; do not
+edit.
+
+One TOML file, `run.toml`, holds everything a run depends on. Each section below is a table of that
+file. An unknown key or a wrong value is an error that names the full key; nothing is ignored.
+`--set section.key=value` on the command line is stronger than the file, and the last one wins; the
+value is TOML, and what is not TOML is taken as text. Relative paths start at the current folder.
+[examples/run.toml](../examples/run.toml) is a file to begin with.
+
+`recsys publish`, `rollback`, `releases` and `serve` read only the table `[serving]`, so they run on
+the base install.
+"""
+
+
+def features_page() -> str:
+    """Return docs/features.md: a table for each family of the catalogue."""
+    lines = [FEATURES]
+    for family in dict.fromkeys(feature.family for feature in CATALOGUE):
+        lines += [f"## {family.capitalize()}", "", *_head("feature", "unit", "meaning", "needs")]
+        for feature in CATALOGUE:
+            if feature.family == family:
+                needs = [word for word in ("dates", "text")
+                         if getattr(feature, {"dates": "dated"}.get(word, word))]  # fmt: skip
+                lines.append(_row(f"`{feature.name}`", feature.unit, feature.meaning,
+                                  ", ".join(needs)))  # fmt: skip
+        lines.append("")
+    n_dated, n_text = (sum(getattr(f, name) for f in CATALOGUE) for name in ("dated", "text"))
+    lines.append(f"{len(CATALOGUE)} in all; {n_dated} need dates, {n_text} need text.")
+    return "\n".join(lines) + "\n"
+
+
+def config_page() -> str:
+    """Return docs/config.md: a table for each section of the run configuration."""
+    lines = [CONFIG, "## The file itself", "", *_keys(RunConfig, ""), ""]
+    for name, model in sections().items():
+        described = ServingConfig if name == "serving" else model  # the same keys, better worded
+        lines += [f"## {name}", "", _summary(described), "", *_keys(described, f"{name}."), ""]
+        if name == "data":
+            lines += ["A rule of `data.event_types`:", "", *_keys(EventRule, ""), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def sections() -> dict[str, type[BaseModel]]:
+    """Return section -> the model of its keys."""
+    found = {name: field.annotation for name, field in RunConfig.model_fields.items()}
+    return {name: kind for name, kind in found.items()
+            if isinstance(kind, type) and issubclass(kind, BaseModel)}  # fmt: skip
+
+
+def _keys(model: type[BaseModel], prefix: str) -> list[str]:
+    """Draw the table of a model's own keys."""
+    comments, rows = _comments(model), _head("key", "type", "default", "meaning")
+    for name, field in model.model_fields.items():
+        if not _is_model(field.annotation):
+            rows.append(_row(f"`{prefix}{name}`", _type(field), _default(field),
+                             comments.get(name, "")))  # fmt: skip
+    return rows
+
+
+def _type(field: FieldInfo) -> str:
+    """Say in words what a value may be."""
+    words = _annotation(field.annotation)
+    for limit in field.metadata:
+        words += "".join(f" {sign} {_number(getattr(limit, name))}"
+                         for name, sign in SIGNS.items() if hasattr(limit, name))  # fmt: skip
+        if pattern := getattr(limit, "pattern", None):
+            words += f" like `{pattern}`"
+    return words
+
+
+def _annotation(kind: Any) -> str:
+    inner = get_args(kind)
+    if get_origin(kind) is Literal:
+        return " or ".join(f'"{value}"' for value in inner)
+    if get_origin(kind) is tuple:
+        return f"list of {_annotation(inner[0])}"
+    if get_origin(kind) is dict:
+        return f"table of {_annotation(inner[1])}"
+    if hasattr(kind, "__metadata__"):
+        return _annotation(inner[0])
+    if inner:  # a union
+        return " or ".join(_annotation(one) for one in inner if one is not NoneType)
+    return "rules" if _is_model(kind) else WORDS[kind]
+
+
+def _default(field: FieldInfo) -> str:
+    """Write a default as TOML does."""
+    value = field.default
+    if field.is_required():
+        return "required"
+    if value is None:
+        return "not set"
+    if isinstance(value, float):
+        return f"`{_number(value)}`"
+    return f"`{json.dumps(str(value) if isinstance(value, Path) else value)}`"
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value:,}".replace(",", "_")
+
+
+def _comments(model: type[BaseModel]) -> dict[str, str]:
+    """Return field -> the comment behind it in the source."""
+    source = textwrap.dedent(inspect.getsource(model))
+    found = {token.start[0]: token.string.lstrip("# ")
+             for token in tokenize.generate_tokens(io.StringIO(source).readline)
+             if token.type == tokenize.COMMENT}  # fmt: skip
+    [body] = ast.parse(source).body
+    assert isinstance(body, ast.ClassDef)
+    return {
+        node.target.id: " ".join(found[line] for line in range(node.lineno, _end(node) + 1)
+                                 if line in found)
+        for node in body.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }  # fmt: skip
+
+
+def _end(node: ast.AnnAssign) -> int:
+    return node.end_lineno or node.lineno
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().splitlines()[0]
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _head(*names: str) -> list[str]:
+    return [_row(*names), _row(*("---" for _ in names))]
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+PAGES = {"features.md": features_page, "config.md": config_page}
+
+if __name__ == "__main__":
+    for page, write in PAGES.items():
+        (FOLDER / page).write_text(write(), encoding="utf-8")
