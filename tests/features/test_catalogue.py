@@ -1,0 +1,62 @@
+"""The catalogue names what is computed, all of it and nothing else."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from features.catalogue import CATALOGUE, active_features
+from features.item import item_features
+from features.pair import pair_features
+from features.table import source_features
+from features.user import user_features
+from recsys.errors import ConfigError
+
+IN_THE_TABLE = {"pair_price_ratio", "pair_last_similarity", "pair_best_similarity",
+                "pair_best_frozen_similarity"}  # fmt: skip
+NOT_OFFERED = {"popularity"}  # item_popularity_rank says the same
+
+
+def names(family=None, **flags):
+    return {one.name for one in CATALOGUE if family in (None, one.family)
+            and all(getattr(one, flag) == value for flag, value in flags.items())}  # fmt: skip
+
+
+def test_no_name_twice_and_every_name_explained():
+    assert max(Counter(one.name for one in CATALOGUE).values()) == 1
+    for one in CATALOGUE:
+        assert re.fullmatch("[a-z0-9_]+", one.name)
+        assert one.unit.strip() and one.meaning.strip(), one.name
+        assert one.family in {"user", "item", "pair", "source"}
+        assert one.family == "source" or one.name.startswith(f"{one.family}_")
+
+
+def test_a_family_is_what_its_file_computes(scene):
+    """All of it where there are dates, all but what needs them where there are none."""
+    past, rows, dated = scene.past, scene.candidates, scene.dated
+    pair = pair_features(past, rows, scene.moment, scene.items, 0.5, dated)
+    computed = {
+        "user": set(user_features(past, scene.moment, dated)),
+        "item": set(item_features(scene.state, scene.items, dated)),
+        "pair": set(pair) | IN_THE_TABLE,
+        "source": set(source_features(rows)) - NOT_OFFERED,
+    }
+    for family, found in computed.items():
+        assert found == (names(family) if dated else names(family, dated=False)), family
+
+
+def test_active_features_are_the_catalogue_in_order_without_what_is_off():
+    every = [one.name for one in CATALOGUE]
+    assert list(active_features(dated=True)) == every
+    off = ("item_price", "interest")
+    for dated in (True, False):
+        for with_text in (True, False):
+            gone = set(off) | (set() if dated else names(dated=True))
+            gone |= set() if with_text else names(text=True)
+            expected = [name for name in every if name not in gone]
+            assert list(active_features(dated, off, with_text)) == expected
+
+
+def test_an_unknown_feature_cannot_be_off():
+    with pytest.raises(ConfigError, match="features.off: no feature is called 'item_prise'"):
+        active_features(True, ("item_price", "item_prise"))

@@ -1,0 +1,94 @@
+"""What the user's own past says about an item, as a loop finds it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.pair import LAST_ITEMS, pair_features, text_similarity
+
+DECAY = 0.5
+
+
+def pairs(scene):
+    """(row, request, item, the request's past) of each candidate."""
+    keys = zip(scene.candidates.request.tolist(), scene.candidates.item.tolist(), strict=True)
+    return [(row, request, item, scene.before(request)) for row, (request, item) in enumerate(keys)]
+
+
+def of_group(rows, group, item):
+    """Share and distance of the item's group (category or brand) in what was taken."""
+    if group[item] < 0:
+        return np.nan, np.nan
+    total = sum(DECAY ** row[5] for row in rows)
+    alike = [row[5] for row in rows if group[row[2]] == group[item]]
+    return sum(DECAY**back for back in alike) / total if total else 0, min(alike, default=np.nan)
+
+
+def test_every_feature_is_what_a_loop_finds(scene):
+    items = scene.items
+    table = pair_features(scene.past, scene.candidates, scene.moment, items, DECAY, scene.dated)
+    met = 0
+    for row, request, item, past in pairs(scene):
+        taken = [one for one in past if one[3] > 0]
+        mine = [one for one in taken if one[2] == item]
+        met += len(mine)
+        category, brand = (of_group(taken, group, item) for group in (items.category, items.brand))
+        expected = {
+            "pair_events": len(mine),
+            "pair_negative": sum(one[2] == item and one[3] == 0 for one in past),
+            "pair_back": min((one[5] for one in mine), default=np.nan),
+            "pair_category_share": category[0],
+            "pair_category_back": category[1],
+            "pair_brand_share": brand[0],
+            "pair_brand_back": brand[1],
+        }
+        if scene.dated:
+            ago = sorted(scene.days_ago(request, one) for one in mine)
+            gap = (ago[-1] - ago[0]) / (len(ago) - 1) if len(ago) > 1 else np.nan
+            expected["pair_idle_days"] = ago[0] if ago else np.nan
+            expected["pair_due"] = ago[0] / np.maximum(gap, 1.0) if ago else np.nan
+        found = {name: values[row] for name, values in table.items()}
+        assert found == pytest.approx(expected, nan_ok=True, rel=1e-6)
+    assert met > 10  # pairs that did meet before
+
+
+def test_groups_that_share_no_code_never_match(scene):
+    alone = replace(scene.items, category=np.arange(9, dtype=np.int32))
+    none = replace(scene.items, category=np.full(9, -1, np.int32))
+    table, empty = (pair_features(scene.past, scene.candidates, scene.moment, items, DECAY,
+                                  scene.dated) for items in (alone, none))  # fmt: skip
+    np.testing.assert_array_equal(table["pair_category_back"], table["pair_back"])
+    assert np.isnan(empty["pair_category_share"]).all()
+    assert np.isnan(empty["pair_category_back"]).all()
+
+
+@pytest.fixture
+def vectors():
+    drawn = np.random.default_rng(0).normal(size=(5, 4))
+    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_text_similarity_is_the_cosine_with_the_last_and_the_best(scene, vectors):
+    text_of_item = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3])
+    last, best = text_similarity(scene.past, scene.candidates, vectors, text_of_item)
+    expected = []
+    for _, _, item, past in pairs(scene):
+        taken = [row[2] for row in past if row[3] > 0][::-1][:LAST_ITEMS]
+        cosines = [vectors[text_of_item[item]] @ vectors[text_of_item[one]] for one in taken]
+        expected.append((cosines[0], max(cosines)) if cosines else (np.nan, np.nan))
+    np.testing.assert_allclose(np.column_stack([last, best]), expected, atol=1e-6)
+    assert np.isnan(last).any() and (best > last).any()
+
+
+def test_only_the_last_items_are_compared(scene, vectors, monkeypatch):
+    monkeypatch.setattr("features.pair.LAST_ITEMS", 1)
+    text_of_item = np.arange(9) % 5
+    last, best = text_similarity(scene.past, scene.candidates, vectors, text_of_item)
+    np.testing.assert_array_equal(last, best)
+
+
+def test_no_candidates_have_no_similarity(scene, vectors):
+    none = scene.candidates.keep(np.zeros(len(scene.candidates.item), bool))
+    last, best = text_similarity(scene.past, none, vectors, np.arange(9) % 5)
+    assert len(last) == len(best) == 0

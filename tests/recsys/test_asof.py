@@ -1,0 +1,118 @@
+"""The past is what a loop over all events finds strictly before the moment."""
+
+import numpy as np
+import pytest
+
+from recsys.asof import last_items, least_by_key, past_of, sums_by_key
+from recsys.dataset import DAY
+
+DATED = pytest.mark.parametrize("dated", [True, False], ids=["dated", "ordered"])
+EVERYTHING = 1000  # more than any user has
+
+
+def ask(rows, dated, seed):
+    """Draw requests of known and unknown users, half of them at the moment of an event."""
+    rng = np.random.default_rng(seed)
+    user = rng.choice([*{row[0] for row in rows}, -5, 1, 10_000], 60)
+    moments = [row[1] for row in rows]
+    other = rng.integers(min(moments) - 2, max(moments) + 2, 60)
+    return user, np.where(rng.random(60) < 0.5, rng.choice(moments, 60), other), DAY if dated else 1
+
+
+def parts(past):
+    """Cut the events of a past into one list of (item, moment, grade, price, back) a request."""
+    columns = (past.item, past.moment, past.grade, np.nan_to_num(past.price, nan=-1), past.back)
+    events = list(zip(*(column.tolist() for column in columns), strict=True))
+    return [events[a:b] for a, b in zip(past.indptr, past.indptr[1:], strict=False)]
+
+
+def looked_back(rows, user, moment, unit):
+    """Find the same for one request with a loop: no numpy, no limit."""
+    mine = [row for row in rows if row[0] == user and row[1] < moment]
+    days = sorted({row[1] // unit for row in mine})
+    return [(item, when, grade, -1 if price != price else price,
+             len(days) - 1 - days.index(when // unit))
+            for _, when, item, grade, _, price in mine]  # fmt: skip
+
+
+@DATED
+@pytest.mark.parametrize("seed", range(3))
+def test_the_past_is_every_event_strictly_before_most_recent_last(log_of, random_rows, dated, seed):
+    rows = random_rows(seed, dated)
+    user, moment, unit = ask(rows, dated, seed)
+    past = past_of(log_of(rows), user, moment, unit, EVERYTHING)
+    expected = [looked_back(rows, *one, unit) for one in zip(user, moment, strict=True)]
+    assert parts(past) == expected
+    assert sum(map(len, expected)) > 0 and [] in expected  # both kinds of request are there
+    assert past.total.tolist() == [len(events) for events in expected]
+    assert past.first.tolist() == [events[0][1] if events else 0 for events in expected]
+    assert past.request.tolist() == [at for at, events in enumerate(expected) for _ in events]
+
+
+@DATED
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_limit_keeps_the_most_recent_events_and_every_total(log_of, random_rows, dated, limit):
+    rows = random_rows(0, dated)
+    user, moment, unit = ask(rows, dated, 0)
+    whole, cut = (past_of(log_of(rows), user, moment, unit, n) for n in (EVERYTHING, limit))
+    assert parts(cut) == [events[-limit:] for events in parts(whole)]
+    assert whole.total.max() > limit
+    np.testing.assert_array_equal(cut.total, whole.total)
+    np.testing.assert_array_equal(cut.first, whole.first)
+
+
+def test_back_counts_active_days_so_one_basket_is_equally_far(log_of):
+    log = log_of([(1, 2 * DAY, 0), (1, 2 * DAY + 5, 1), (1, 3 * DAY - 1, 2), (1, 9 * DAY, 3)])
+    assert past_of(log, *np.array([[1], [99 * DAY]]), DAY, 9).back.tolist() == [1, 1, 1, 0]
+
+
+def test_a_user_the_log_does_not_hold_has_an_empty_past(log_of):
+    past = past_of(log_of([(5, 0, 1), (7, 0, 2)]), np.array([4, 6, 8]), np.full(3, 9), 1, 9)
+    assert parts(past) == [[], [], []]
+    assert past.total.tolist() == past.first.tolist() == [0, 0, 0]
+    assert last_items(past, 2).tolist() == 3 * [[-1, -1]]
+
+
+def test_an_event_at_the_moment_itself_is_not_past(log_of):
+    log = log_of([(1, 10, 0), (1, 11, 1)])
+    past = past_of(log, np.array([1, 1, 1]), np.array([10, 11, 12]), 1, 9)
+    assert parts(past) == [[], [(0, 10, 1, -1, 0)], [(0, 10, 1, -1, 1), (1, 11, 1, -1, 0)]]
+
+
+@DATED
+def test_keeping_some_events_keeps_requests_and_totals(log_of, random_rows, dated):
+    rows = random_rows(1, dated)
+    past = past_of(log_of(rows), *ask(rows, dated, 1), EVERYTHING)
+    taken = past.keep(past.grade > 0)
+    assert parts(taken) == [[e for e in events if e[2] > 0] for events in parts(past)]
+    assert len(taken.item) < len(past.item)
+    np.testing.assert_array_equal(taken.total, past.total)
+    np.testing.assert_array_equal(taken.request, past.request[past.grade > 0])
+
+
+@DATED
+def test_last_items_are_the_end_of_the_past_read_backwards(log_of, random_rows, dated):
+    rows = random_rows(2, dated)
+    past = past_of(log_of(rows), *ask(rows, dated, 2), EVERYTHING)
+    expected = [[e[0] for e in events[::-1][:4]] for events in parts(past)]
+    assert last_items(past, 4).tolist() == [items + [-1] * (4 - len(items)) for items in expected]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sums_and_least_are_those_of_a_dictionary(seed):
+    rng = np.random.default_rng(seed)
+    key, value = rng.integers(-4, 9, 50) * 10**12, rng.integers(-9, 9, 50)
+    asked = np.append(rng.permutation(key)[:20], [-(10**15), 7, 10**15])
+    found = {}
+    for one, number in zip(key.tolist(), value.tolist(), strict=True):
+        found.setdefault(one, []).append(number)
+    sums = [sum(found.get(one, [])) for one in asked.tolist()]
+    least = [min(found.get(one, [np.nan])) for one in asked.tolist()]
+    np.testing.assert_array_equal(sums_by_key(key, value.astype(float), asked), sums)
+    np.testing.assert_array_equal(least_by_key(key, value.astype(float), asked), least)
+
+
+def test_nothing_summed_is_zero_and_the_least_of_nothing_is_unknown():
+    none, asked = np.zeros(0, np.int64), np.array([3, 4])
+    assert sums_by_key(none, np.zeros(0), asked).tolist() == [0, 0]
+    assert np.isnan(least_by_key(none, np.zeros(0), asked)).all()

@@ -1,0 +1,123 @@
+"""Training rows are all that was taken and a fair sample of the rest; a ranker ranks by them."""
+
+import numpy as np
+import pytest
+
+from recsys.errors import NotFittedError
+from recsys.ranker import RankerConfig, fit_ranker, ranker_from_text, training_rows
+
+FEATURES = ("noise", "truth", "name, with: odd [signs]")
+CONFIG = RankerConfig(max_trees=20, min_rows_in_leaf=5, early_stopping_trees=5)
+
+
+def candidates(seed, n_requests=30):
+    """Draw (request, grade) of candidate rows; request 5 has nothing taken, request 7 no rows."""
+    rng = np.random.default_rng(seed)
+    sizes = np.where(np.arange(n_requests) == 7, 0, rng.integers(1, 30, n_requests))
+    request = np.repeat(np.arange(n_requests), sizes)
+    grade = np.where(rng.random(len(request)) < 0.1, rng.integers(1, 4, len(request)), 0)
+    return request, np.where(request == 5, 0, grade)
+
+
+def world(seed, n_requests=60, size=12):
+    """Make (table, grade, group): the grade follows the second feature."""
+    rng = np.random.default_rng(seed)
+    table = rng.normal(size=(n_requests * size, 3)).astype(np.float32)
+    grade = np.clip((table[:, 1] + rng.normal(0, 0.3, len(table))).round(), 0, 2).astype(int)
+    return table, grade, np.full(n_requests, size)
+
+
+@pytest.fixture(scope="module")
+def ranker():
+    return fit_ranker(world(0), world(1), FEATURES, CONFIG, seed=0)
+
+
+@pytest.mark.parametrize("negatives", [1, 4, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_taken_row_and_at_most_so_many_others_of_each_request(seed, negatives):
+    request, grade = candidates(seed)
+    rows = training_rows(request, grade, negatives, np.random.default_rng(seed))
+    assert len(set(rows.tolist())) == len(rows)
+    assert (np.diff(request[rows]) >= 0).all()  # requests back to back
+    for one in range(30):
+        mine, chosen = np.flatnonzero(request == one), set(rows[request[rows] == one].tolist())
+        taken = {row for row in mine.tolist() if grade[row] > 0}
+        others = min(negatives, len(mine) - len(taken)) if taken else 0
+        assert taken <= chosen <= set(mine.tolist())
+        assert len(chosen) == len(taken) + others
+
+
+def test_sampled_rows_are_fair_and_their_order_tells_nothing():
+    request, grade = np.zeros(10, int), np.eye(10, dtype=int)[3]
+    rng = np.random.default_rng(0)
+    drawn = np.array([training_rows(request, grade, 3, rng) for _ in range(3000)])
+    times = np.bincount(drawn.ravel(), minlength=10)
+    assert times[3] == 3000
+    expected = 3000 * 3 / 9
+    assert np.abs(np.delete(times, 3) - expected).max() < 5 * expected**0.5
+    places = np.bincount(np.argmax(drawn == 3, axis=1), minlength=4)
+    assert np.abs(places - 3000 / 4).max() < 5 * (3000 / 4) ** 0.5
+
+
+def test_one_seed_one_sample_and_nothing_taken_no_rows():
+    request, grade = candidates(0)
+    one, again = (training_rows(request, grade, 3, np.random.default_rng(0)) for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    rng = np.random.default_rng(0)
+    assert len(training_rows(request, np.zeros_like(grade), 3, rng)) == 0
+    assert len(training_rows(np.zeros(0, int), np.zeros(0, int), 3, rng)) == 0
+
+
+def test_the_rows_of_each_request_sum_up_to_the_table():
+    request, grade = candidates(1)
+    rows = training_rows(request, grade, 4, np.random.default_rng(0))
+    group = np.unique(request[rows], return_counts=True)[1]
+    table = np.column_stack([grade[rows] * 1.0, np.zeros(len(rows))]).astype(np.float32)
+    some = (table, grade[rows], group)
+    assert group.sum() == len(rows)
+    fitted = fit_ranker(some, some, ("a", "b"), CONFIG, seed=0)  # LightGBM refuses other sums
+    assert fitted.trees >= 1
+
+
+def test_a_ranker_finds_the_feature_that_tells(ranker):
+    table, grade, _ = world(2)
+    score = ranker.predict(table)
+    assert score[grade == 2].mean() > score[grade == 1].mean() > score[grade == 0].mean()
+    gains = ranker.importance()
+    assert set(gains) == set(FEATURES) and next(iter(gains)) == "truth"
+    assert list(gains.values()) == sorted(gains.values(), reverse=True)
+
+
+def test_a_ranker_read_from_its_text_scores_the_same(ranker):
+    table, again = world(2)[0], ranker_from_text(ranker.to_text(), ranker.features)
+    np.testing.assert_array_equal(again.predict(table), ranker.predict(table))
+    assert (again.trees, again.importance()) == (ranker.trees, ranker.importance())
+
+
+def test_one_seed_one_ranker(ranker):
+    again = fit_ranker(world(0), world(1), FEATURES, CONFIG, seed=0)
+    assert again.to_text() == ranker.to_text()
+
+
+def test_trees_stop_when_the_valid_rows_say_so():
+    told = []
+    noise = (*world(1)[:1], np.random.default_rng(0).integers(0, 2, 720), world(1)[2])
+    stopped = fit_ranker(world(0), noise, FEATURES, CONFIG, 0, lambda *tree: told.append(tree))
+    best = max(ndcg for _, ndcg in told)
+    assert [tree for tree, _ in told] == list(range(1, len(told) + 1))
+    assert stopped.trees == next(tree for tree, ndcg in told if ndcg == best)
+    assert len(told) <= min(CONFIG.max_trees, stopped.trees + CONFIG.early_stopping_trees)
+
+
+def test_another_number_of_features_is_refused_in_words(ranker):
+    with pytest.raises(NotFittedError, match="2 features were given, it was trained on 3"):
+        ranker.predict(np.zeros((4, 2), np.float32))
+
+
+def test_no_rows_have_no_scores(ranker):
+    assert ranker.predict(np.zeros((0, 3), np.float32)).shape == (0,)
+
+
+def test_a_missing_value_is_a_value(ranker):
+    table = np.full((2, 3), np.nan, np.float32)
+    assert np.isfinite(ranker.predict(table)).all()
