@@ -10,7 +10,7 @@ import numpy as np
 from pipelines import tracking
 from pipelines.evaluate import Outcome, run_models
 from pipelines.model import at_moment, load_model
-from pipelines.report import by_path, describe, model_metrics
+from pipelines.report import by_path, describe, model_metrics, without_nan
 from pipelines.run import Run, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
@@ -94,6 +94,6 @@ def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, A
         outcome = outcome_of(run, "test", fitted, {"full": recommender.ranker})
     if card.fitted_before > start:
         show("evaluate", 1, 1, "careful: the model was fitted on events of this test window")
-    report = by_path({"test": described(run, outcome, "test")})
+    report: dict[str, Any] = without_nan(by_path({"test": described(run, outcome, "test")}))
     return report | {"model": registered.uri, "seconds": stages.seconds,
                      "peak_memory_bytes": stages.peak_memory_bytes}  # fmt: skip

@@ -2,7 +2,7 @@
 
 encoder/             fine-tuned, as sentence-transformers loads it
 frozen_encoder/      the pre-trained transformer, where layers were tuned; else encoder/ has it
-pooling.safetensors  user vectors from past items
+pooling.safetensors  the encoder's head as trained, and user vectors from past items
 ranker.txt           LightGBM
 card.json            settings, features and lineage; written last
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 
@@ -21,7 +22,14 @@ from pipelines.prepared import Prepared
 from pipelines.recommender import Method, Snapshot
 from pipelines.textmodel import Learned, distinct_texts
 from recsys.candidates import CandidateConfig
-from recsys.encoder import EncoderConfig, TextEncoder, load_encoder, with_head, without_head
+from recsys.encoder import (
+    EncoderConfig,
+    TextEncoder,
+    apply_head,
+    load_encoder,
+    with_head,
+    without_head,
+)  # fmt: skip
 from recsys.errors import ConfigError
 from recsys.interest import TextModel, UserPooling
 from recsys.neighbours import cosine_neighbours
@@ -46,7 +54,7 @@ class ModelCard(BaseModel):
     data_fingerprint: str
     config_fingerprint: str
     prepared: str  # folder of the prepared data it was trained on
-    metrics: dict[str, float]  # of the test window
+    metrics: dict[str, float]  # headline values, window/metric
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def save_model(folder: Path, learned: Learned, ranker: Ranker, card: ModelCard) 
         learned.frozen_encoder.save(folder / "frozen_encoder")
     pooling = learned.tower.pooling.state_dict()
     weights = {name: value.contiguous() for name, value in pooling.items()}
-    save_file(weights, folder / "pooling.safetensors")
+    save_file(weights | {"head": head.contiguous()}, folder / "pooling.safetensors")
     (folder / "ranker.txt").write_text(ranker.to_text())
     (folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
 
@@ -99,8 +107,10 @@ def load_model(folder: Path) -> Recommender:
     frozen = without_head(encoder)
     if frozen_folder.exists():
         frozen = load_encoder(card.encoder.model_copy(update={"model": str(frozen_folder)}))
+    weights = load_file(folder / "pooling.safetensors")
+    encoder = with_head(encoder, weights.pop("head"))  # exact; the Dense module holds it plus one
     pooling = UserPooling(encoder.dim, card.history)
-    pooling.load_state_dict(load_file(folder / "pooling.safetensors"))
+    pooling.load_state_dict(weights)
     ranker = ranker_from_text((folder / "ranker.txt").read_text(), card.features)
     return Recommender(card, encoder, frozen, pooling.eval(), ranker)
 
@@ -128,7 +138,8 @@ def at_moment(
         )
     texts, text_of_item = distinct_texts(items.text)
     frozen = encode_cached(recommender.frozen_encoder, texts, embeddings)
-    tuned = encode_cached(recommender.encoder, texts, embeddings)
+    pooled = encode_cached(without_head(recommender.encoder), texts, embeddings)
+    tuned = apply_head(torch.from_numpy(pooled), recommender.encoder.head).numpy()
     text_model = TextModel(text_of_item, frozen, tuned, recommender.pooling)
     cosine = cosine_neighbours(prepared.buckets(), as_of, len(items), card.state.neighbours)
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)

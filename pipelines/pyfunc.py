@@ -14,7 +14,7 @@ import pandas as pd
 
 from pipelines.model import at_moment, load_model
 from pipelines.prepared import open_prepared
-from pipelines.recommender import look, make_lists
+from pipelines.recommender import lists_of
 
 
 class PyfuncRecommender:
@@ -50,14 +50,16 @@ class PyfuncRecommender:
     def _lists(self, log: Any, user: np.ndarray, k: int) -> pd.DataFrame:
         """Rank for the users of one bucket."""
         mine = user[np.isin(user, log.users)]
-        moment = np.full(len(mine), self.as_of, np.int64)
-        block = look(self.method, self.snapshot, log, mine, moment)
-        lists = make_lists(self.method, self.snapshot, block, self.recommender.ranker, k)
-        return pd.DataFrame({
-            "user_id": self.user_ids[mine[lists.request]], "rank": lists.rank,
-            "item_id": self.method.items.ids[lists.item], "score": lists.score,
-            "source": lists.source, "reason": lists.reason,
-        })  # fmt: skip
+        parts = [
+            pd.DataFrame({
+                "user_id": self.user_ids[some[lists.request]], "rank": lists.rank,
+                "item_id": self.method.items.ids[lists.item], "score": lists.score,
+                "source": lists.source, "reason": lists.reason,
+            })
+            for some, lists in lists_of(self.method, self.snapshot, log, mine, self.as_of,
+                                        self.recommender.ranker, k)
+        ]  # fmt: skip
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _load_pyfunc(data_path: str) -> PyfuncRecommender:

@@ -15,6 +15,7 @@ from features.item import popularity_order
 from features.table import feature_table
 from recsys.asof import Past, last_items, past_of
 from recsys.candidates import (
+    TEXT_SOURCES,
     CandidateConfig,
     Candidates,
     block_size,
@@ -123,8 +124,15 @@ def look(
         if gone is not None:
             values[gone] = -np.inf
     quotas = {name: getattr(method.candidates, name, 0) for name in scores}
-    candidates = merge_candidates(scores, quotas, HAS_TO_SCORE)
+    candidates = merge_candidates(scores, quotas, HAS_TO_SCORE, _untied(scores, snapshot.texts))
     return Block(user, moment, past, scores, candidates)
+
+
+def _untied(scores: dict[str, np.ndarray], texts: TextModel) -> dict[str, np.ndarray]:
+    """Let popularity choose among items that share a text: a nudge below most differences."""
+    if len(texts.frozen) == len(texts.text_of_item):
+        return {}
+    return {name: scores[name] + 1e-4 * scores["popularity"] for name in TEXT_SOURCES}
 
 
 def source_scores(method: Method, snapshot: Snapshot, past: Past) -> dict[str, np.ndarray]:
@@ -176,6 +184,17 @@ def make_lists(method: Method, snapshot: Snapshot, block: Block, ranker: Ranker,
     source, reason = _explain(method, snapshot, block, chosen)
     return Lists(rows.request[order], rank, rows.item[order], score[order], source[back],
                  reason[back])  # fmt: skip
+
+
+def lists_of(
+    method: Method, snapshot: Snapshot, log: Log, users: np.ndarray, moment: int, ranker: Ranker,
+    k: int,
+) -> Iterator[tuple[np.ndarray, Lists]]:  # fmt: skip
+    """Make the lists of users at one moment, block by block: yield (user codes, their lists)."""
+    for rows in chunks(len(users), len(method.items)):
+        some = users[rows]
+        block = look(method, snapshot, log, some, np.full(len(some), moment, np.int64))
+        yield some, make_lists(method, snapshot, block, ranker, k)
 
 
 def best_rows(

@@ -134,6 +134,15 @@ def by_path(windows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return report
 
 
+def without_nan(values: Any) -> Any:
+    """Return nested dicts and lists with None for NaN, which JSON does not know."""
+    if isinstance(values, dict):
+        return {key: without_nan(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [without_nan(value) for value in values]
+    return None if isinstance(values, float) and np.isnan(values) else values
+
+
 def quality_table(report: Mapping[str, Any], window: str = "test") -> Table:
     """Draw the report's models as a table, with what the full ranker gains over each."""
     table = Table(title=f"{window} window, {report['requests']['requests'][window]:,} requests")

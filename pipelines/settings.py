@@ -85,6 +85,11 @@ class RunConfig(BaseModel):
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingPaths = ServingPaths()
 
+    def portable(self) -> RunConfig:
+        """Return the config without places and ports: what results depend on."""
+        serving = ServingPaths(k=self.serving.k)
+        return self.model_copy(update={"run_dir": Path(), "serving": serving})
+
     @property
     def tracking_uri(self) -> str:
         """MLflow's address."""

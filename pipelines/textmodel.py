@@ -11,7 +11,7 @@ from pipelines.embeddings import encode_cached
 from pipelines.prepared import Prepared
 from pipelines.settings import RunConfig
 from recsys.asof import last_items, past_of
-from recsys.candidates import block_size, history_matrix, mask_scores, text_scores, top_items
+from recsys.candidates import block_size, text_scores, top_items
 from recsys.dataset import DAY, Log, concat
 from recsys.encoder import TextEncoder, load_encoder, without_head
 from recsys.finetuning import tune_layers
@@ -28,7 +28,7 @@ from recsys.training import (
 )
 
 Show = Callable[[str, int, int, str], None]  # (task, done, total, note)
-STOPPING_REQUESTS = 2000  # requests that early stopping looks at
+STOPPING_REQUESTS = 1000  # requests that early stopping looks at
 
 
 @dataclass(frozen=True)
@@ -162,21 +162,26 @@ def interest_ndcg(
     log: Log, requests: Requests, unit: int, tower: Tower, vectors: np.ndarray,
     text_of_item: np.ndarray, exclude_seen: bool,
 ) -> float:  # fmt: skip
-    """Return NDCG@10 of lists by the interest score alone, over the whole catalogue."""
-    n_items, values = len(text_of_item), []
-    size = block_size(n_items)
+    """Return NDCG@10 of ranking all distinct texts by the interest score alone.
+
+    Items that share a text are one target, as in training: text cannot tell them apart.
+    """
+    n_texts, values = len(vectors), []
+    size = block_size(n_texts)
     for at in range(0, len(requests), size):
         some = requests.take(np.arange(at, min(at + size, len(requests))))
         past = past_of(log, some.user, some.moment, unit, limit=500)
         past = past.keep(past.grade > 0)
         recent = last_items(past, tower.pooling.history)
         recent = np.where(recent >= 0, text_of_item[recent], -1)
-        scores = text_scores(user_vectors(tower.pooling, vectors, recent), vectors, text_of_item)
-        seen = history_matrix(past, n_items, 1.0) if exclude_seen else None
-        mask_scores(scores, np.zeros(n_items, bool), seen)
+        users = user_vectors(tower.pooling, vectors, recent)
+        scores = text_scores(users, vectors, np.arange(n_texts))
+        if exclude_seen:
+            scores[past.request, text_of_item[past.item]] = -np.inf
         request = np.repeat(np.arange(len(some)), np.diff(some.indptr))
-        threshold = top_items(scores, 10)[1][:, -1]
-        rank = ranks_from_scores(scores, request, some.item, threshold, 10)
-        metrics = request_metrics(request, some.grade, rank, len(some), (10,))
+        key, first = np.unique(request * n_texts + text_of_item[some.item], return_index=True)
+        request, text = np.divmod(key, n_texts)
+        rank = ranks_from_scores(scores, request, text, top_items(scores, 10)[1][:, -1], 10)
+        metrics = request_metrics(request, some.grade[first], rank, len(some), (10,))
         values.append(metrics["ndcg_at_10"])
     return float(np.nanmean(np.concatenate(values)))

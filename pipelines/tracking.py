@@ -61,7 +61,7 @@ def log_params(params: Mapping[str, object]) -> None:
 
 def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
     """Log metrics, NaN left out."""
-    finite = {key: value for key, value in metrics.items() if value == value}
+    finite = {key: value for key, value in metrics.items() if value is not None and value == value}
     mlflow.log_metrics(finite, step=step)
 
 
@@ -85,8 +85,12 @@ def log_model(folder: Path, config: RunConfig) -> Registered:
         data_path=str(folder),
         pip_requirements=["recsys-text[train]"],
     )
-    version = mlflow.register_model(logged.model_uri, name)
     client = MlflowClient()
+    with contextlib.suppress(MlflowException):  # it is there from an earlier run
+        client.create_registered_model(name)
+    version = client.create_model_version(
+        name, logged.model_uri, run_id=logged.run_id, model_id=logged.model_id
+    )
     aliases = client.get_registered_model(name).aliases
     alias = CHALLENGER if CHAMPION in aliases else CHAMPION
     client.set_registered_model_alias(name, alias, version.version)

@@ -20,7 +20,7 @@ from pipelines.config import fingerprint
 from pipelines.figures import draw_report
 from pipelines.measure import choose_refit, described, outcome_of, unseen_catalogue
 from pipelines.model import ModelCard, save_model
-from pipelines.report import by_path, headline
+from pipelines.report import by_path, headline, without_nan
 from pipelines.rows import Rows, ranker_rows, sampler
 from pipelines.run import Run, git_commit, method_of, prepare_data
 from pipelines.settings import RunConfig
@@ -53,7 +53,7 @@ def train(config: RunConfig, show: Show) -> Trained:
     run = Run(config, prepared, method_of(config, prepared), stages, show)
     tracking.connect(config)
     tags = {"data_fingerprint": prepared.manifest.fingerprint[:16],
-            "config_fingerprint": fingerprint(config), "git_commit": git_commit(),
+            "config_fingerprint": fingerprint(config.portable()), "git_commit": git_commit(),
             "protocol": prepared.manifest.protocol}  # fmt: skip
     with tracking.run(f"train {prepared.manifest.protocol}", tags) as run_id:
         tracking.log_params({
@@ -71,6 +71,10 @@ def learn(run: Run, tags: dict[str, str]) -> tuple[Learned, dict[str, Ranker], d
     """Train the encoder and the rankers, evaluate all models; return the model and the report."""
     config, stages, windows = run.config, run.stages, run.prepared.windows
     log = concat(run.prepared.logs())
+    names = {
+        name: active_features(windows.dated, config.features.off, name == "full")
+        for name in ("full", "ranker_without_text")
+    }
     with tracking.run("encoder", tags, nested=True), stages.measure("encoder"):
         first = learn_texts(run.prepared, config, run.method.exclude_seen, run.show)
         tracking.log_curve("stopping/ndcg_at_10", first.curve)
@@ -78,10 +82,6 @@ def learn(run: Run, tags: dict[str, str]) -> tuple[Learned, dict[str, Ranker], d
         second = first
         if config.evaluation.refit_encoder != "never":
             second = refit(first, log.before(windows.valid), windows.unit, config, run.show)
-    names = {
-        name: active_features(windows.dated, config.features.off, name == "full")
-        for name in ("full", "ranker_without_text")
-    }
     with tracking.run("ranker", tags, nested=True):
         with stages.measure("ranker rows"):
             train_rows, valid_rows = rows_for_ranker(run, first, second, names)
@@ -113,7 +113,7 @@ def learn(run: Run, tags: dict[str, str]) -> tuple[Learned, dict[str, Ranker], d
                  "seen": "exclude" if run.method.exclude_seen else "list"},
         "seconds": stages.seconds, "peak_memory_bytes": stages.peak_memory_bytes,
     }  # fmt: skip
-    return third, rankers, report
+    return third, rankers, without_nan(report)
 
 
 def rows_for_ranker(

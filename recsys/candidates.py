@@ -98,7 +98,10 @@ def top_items(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def merge_candidates(
-    scores: Mapping[str, np.ndarray], quotas: Mapping[str, int], least: Mapping[str, float]
+    scores: Mapping[str, np.ndarray],
+    quotas: Mapping[str, int],
+    least: Mapping[str, float],
+    order_by: Mapping[str, np.ndarray] | None = None,
 ) -> Candidates:
     """Take the best of each source and merge them.
 
@@ -107,13 +110,14 @@ def merge_candidates(
         quotas: source -> how many of its best to take.
         least: source -> a score must be above this to count as found (a neighbour source has
             nothing to say about an item with strength 0); -inf where absent.
+        order_by: source -> other scores to choose its best by, where its own tie too much.
     """
     n_items = next(iter(scores.values())).shape[1]
     found = {}
     for name, values in scores.items():
         if not quotas[name]:
             continue
-        items, best = top_items(values, quotas[name])
+        items, best = top_items((order_by or {}).get(name, values), quotas[name])
         request, place = np.nonzero(best > least.get(name, -np.inf))
         found[name] = (request * n_items + items[request, place], place + 1)
     if not found:

@@ -107,8 +107,8 @@ def train(config: Config = None, set_: Set = None) -> None:
 def evaluate(model: Model = None, config: Config = None, set_: Set = None) -> None:
     """Measure a registered model on the test window."""
     settings = _run_config(config, set_)
-    from pipelines.report import quality_table
     from pipelines.measure import evaluate_model
+    from pipelines.report import quality_table
     from recsys.progress import showing
 
     uri = model or f"models:/{settings.tracking.model}@champion"

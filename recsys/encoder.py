@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from recsys.errors import ConfigError
 
@@ -137,6 +138,7 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     """
     source = model_folder(config.model)
     try:
+        logging.disable_progress_bar()  # ours shows what takes long
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModel.from_pretrained(source, dtype=torch.float32)
     except (OSError, ValueError) as error:

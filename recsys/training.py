@@ -34,7 +34,7 @@ class TrainingConfig(BaseModel):
     max_epochs: int = Field(20, ge=0)  # of the head; 0 = leave the encoder frozen
     patience: int = Field(4, ge=1)  # epochs without a better valid NDCG before it stops
     batch_events: int = Field(512, ge=1)
-    epoch_events: int = Field(50_000, ge=1)  # a pass over more events than this looks at a sample
+    epoch_events: int = Field(20_000, ge=1)  # a pass over more events than this looks at a sample
     refit_epochs: int = Field(2, ge=0)  # passes over all events before each later window
     warm_up_steps: int = Field(50, ge=0)
     negative_texts: int = Field(4096, ge=1)  # sampled a step where the catalogue has more

@@ -22,7 +22,7 @@ from pipelines import tracking
 from pipelines.config import fingerprint
 from pipelines.model import Recommender, at_moment, load_model
 from pipelines.prepared import Prepared
-from pipelines.recommender import Lists, Method, Snapshot, chunks, look, make_lists
+from pipelines.recommender import Lists, Method, Snapshot, lists_of
 from pipelines.run import git_commit, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.textmodel import Show
@@ -71,14 +71,16 @@ def recommend(config: RunConfig, model_uri: str, as_of: str | None, show: Show) 
     Raises:
         ConfigError: no such model, a moment that cannot be read, or data that does not fit.
     """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     registered, model_folder = tracking.find_model(config, model_uri)
     prepared = prepare_data(config, show)
-    moment, as_of_text = read_moment(as_of, prepared)
+    moment, as_of_text = read_moment(as_of, prepared, now)
     recommender = load_model(model_folder)
     plan = Plan(
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"), as_of=as_of_text,
+        created_at=now, as_of=as_of_text,
         model_uri=registered.uri, data_fingerprint=prepared.manifest.fingerprint,
-        config_fingerprint=fingerprint(config), code_commit=git_commit(), k=config.serving.k,
+        config_fingerprint=fingerprint(config.portable()), code_commit=git_commit(),
+        k=config.serving.k,
     )  # fmt: skip
     folder, plan = open_folder(config.serving.releases, plan)
     method, snapshot = at_moment(recommender, prepared, moment, config.run_dir / "embeddings")
@@ -104,7 +106,7 @@ def recommend(config: RunConfig, model_uri: str, as_of: str | None, show: Show) 
     return folder
 
 
-def read_moment(as_of: str | None, prepared: Prepared) -> tuple[int, str]:
+def read_moment(as_of: str | None, prepared: Prepared, now: str) -> tuple[int, str]:
     """Return the moment and its ISO text; ordered data knows one moment only: after everything.
 
     Raises:
@@ -116,7 +118,7 @@ def read_moment(as_of: str | None, prepared: Prepared) -> tuple[int, str]:
             raise ConfigError(
                 f"--as-of {as_of}: this data has an order only, no dates; leave --as-of out"
             )
-        return windows.test_end, datetime.now(UTC).isoformat(timespec="seconds")
+        return windows.test_end, now
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     if as_of is None:
         moment = windows.test_end
@@ -161,14 +163,11 @@ def bucket_table(
     """Make the lists of one bucket's users, in blocks."""
     past = (log.moment < moment) & (log.grade > 0)
     some = np.bincount(log.row[past], minlength=len(log.users)) > 0
-    users, parts = log.users[some], []
-    for rows in chunks(len(users), len(method.items)):
-        asked = users[rows]
-        moments = np.full(len(asked), moment, np.int64)
-        block = look(method, snapshot, log, asked, moments)
-        lists = make_lists(method, snapshot, block, recommender.ranker, k)
+    users, parts, done = log.users[some], [], 0
+    for asked, lists in lists_of(method, snapshot, log, users, moment, recommender.ranker, k):
         parts.append(lists_table(lists, user_ids[asked], method))
-        on_block(int(rows[-1]) + 1)
+        done += len(asked)
+        on_block(done)
     if not parts:
         return lists_table(_no_lists(), user_ids[:0], method)
     return pa.concat_tables(parts)
