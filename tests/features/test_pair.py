@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from features.pair import LAST_ITEMS, pair_features, text_similarity
+from recsys.asof import past_of
+from recsys.candidates import Candidates
+from recsys.dataset import DAY, Items, Log
 
 DECAY = 0.5
 
@@ -51,6 +54,20 @@ def test_every_feature_is_what_a_loop_finds(scene):
         found = {name: values[row] for name, values in table.items()}
         assert found == pytest.approx(expected, nan_ok=True, rel=1e-6)
     assert met > 10  # pairs that did meet before
+
+
+@pytest.mark.parametrize(("hours", "gap_days"), [((0, 12), 1), ((0, 72), 3), ((0, 0, 96), 2)])
+def test_an_item_is_due_after_its_mean_gap_of_at_least_a_day(hours, gap_days):
+    n, last = len(hours), hours[-1] / 24
+    log = Log(np.array([1]), np.array([0, n]), np.zeros(n, np.int32), np.array(hours) * DAY // 24,
+              np.ones(n, np.int8), np.ones(n, np.float32), np.ones(n, np.float32))  # fmt: skip
+    moment = np.array([10 * DAY])
+    past = past_of(log, np.array([1]), moment, DAY, 99)
+    one = Candidates(np.array([0]), np.array([0]), {}, {})
+    none = np.full(1, -1, np.int32)
+    items = Items(*[np.zeros(1)] * 3, none, none, *[np.zeros(1)] * 3)
+    table = pair_features(past, one, moment, items, DECAY, dated=True)
+    assert table["pair_due"].tolist() == pytest.approx([(10 - last) / gap_days])
 
 
 def test_groups_that_share_no_code_never_match(scene):

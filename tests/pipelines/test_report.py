@@ -15,6 +15,7 @@ from pipelines.report import (
     headline,
     quality_table,
     slices,
+    without_nan,
 )
 
 INF, N_ITEMS = np.inf, 20
@@ -23,15 +24,16 @@ NAMES = ["popularity", "full"]
 
 @pytest.fixture(scope="module")
 def outcome():
-    """Four requests of three users; request 1 took two items, the second never seen before."""
+    """Four requests of three users; 1 and 2 took two items, 1 one that was never seen before."""
     listed = np.array([[0, 1], [0, 2], [0, 1], [-1, -1]])
     return Outcome(
         user=np.array([7, 7, 8, 9]), history=np.array([0, 3, 25, 0]),
-        request=np.array([0, 1, 1, 2, 3]), item=np.array([0, 2, 3, 1, 4]),
-        grade=np.ones(5, int), unseen=np.array([False, False, True, False, False]),
-        rank={"full": np.array([1, 2, INF, 2, INF]), "popularity": np.array([2, INF, INF, 1, INF])},
-        found={"interest": np.array([True, True, False, False, False]),
-               "union": np.array([True, True, False, True, False])},
+        request=np.array([0, 1, 1, 2, 2, 3]), item=np.array([0, 2, 3, 1, 5, 4]),
+        grade=np.ones(6, int), unseen=np.arange(6) == 2,
+        rank={"full": np.array([1, 2, INF, 2, INF, INF]),
+              "popularity": np.array([2, INF, INF, 1, INF, INF])},
+        found={"interest": np.array([True, True, False, False, False, False]),
+               "union": np.array([True, True, False, True, True, False])},
         listed={"full": listed, "popularity": np.where(listed == 2, 1, listed)},
     )  # fmt: skip
 
@@ -47,8 +49,9 @@ def report(window):
     return by_path({"valid": window, "test": window})
 
 
-FULL = (1 / 1, (1 / log2(3)) / (1 + 1 / log2(3)), 1 / log2(3), 0)  # NDCG of each request
-POPULAR = (1 / log2(3), 0, 1 / 1, 0)
+IDEAL = 1 + 1 / log2(3)  # of two items
+FULL = (1 / 1, 1 / log2(3) / IDEAL, 1 / log2(3) / IDEAL, 0)  # NDCG of each request
+POPULAR = (1 / log2(3), 0, 1 / IDEAL, 0)
 
 
 def test_values_stand_where_the_report_says(report):
@@ -56,7 +59,7 @@ def test_values_stand_where_the_report_says(report):
         models = {name: report["models"][name][window] for name in NAMES}
         assert models["full"]["ndcg_at_10"] == pytest.approx(sum(FULL) / 4)
         assert models["popularity"]["ndcg_at_10"] == pytest.approx(sum(POPULAR) / 4)
-        assert models["full"]["recall_at_20"] == pytest.approx((1 + 1 / 2 + 1 + 0) / 4)
+        assert models["full"]["recall_at_20"] == pytest.approx((1 + 1 / 2 + 1 / 2 + 0) / 4)
         assert models["full"]["hr_at_10"] == pytest.approx((1 + 1 + 1 + 0) / 4)
         assert models["full"]["coverage_at_10"] == pytest.approx(3 / N_ITEMS)
         for name in NAMES:
@@ -101,12 +104,12 @@ def test_slices_count_their_requests_and_average_over_them(outcome):
     assert ndcg["warm_users"] == pytest.approx((FULL[1] + FULL[2]) / 2)
     assert ndcg["unseen_items"] == 0
     # of the seen items request 1 took one only, at rank 2
-    assert ndcg["seen_items"] == pytest.approx((1 + 1 / log2(3) + 1 / log2(3) + 0) / 4)
+    assert ndcg["seen_items"] == pytest.approx((1 + 1 / log2(3) + FULL[2] + 0) / 4)
     assert all(cut[name].keys() == set(SLICED) for cut in found.values() for name in NAMES)
 
 
 def test_a_slice_of_nobody_is_left_out(outcome):
-    some = Outcome(**(vars(outcome) | {"unseen": np.zeros(5, bool), "history": np.full(4, 3)}))
+    some = Outcome(**(vars(outcome) | {"unseen": np.zeros(6, bool), "history": np.full(4, 3)}))
     assert slices(some, NAMES).keys() == {"history_1_4", "warm_users", "seen_items"}
 
 
@@ -119,7 +122,7 @@ def test_candidate_recall_is_the_mean_share_of_what_was_taken(outcome):
 
 def test_requests_users_and_relevant_items_are_counted(report):
     found = {name: windows["test"] for name, windows in report["requests"].items()}
-    assert found == {"requests": 4, "users": 3, "relevant": 5}
+    assert found == {"requests": 4, "users": 3, "relevant": 6}
 
 
 def test_paths_turn_inside_out_and_lose_nothing():
@@ -129,6 +132,11 @@ def test_paths_turn_inside_out_and_lose_nothing():
     }
     assert by_path(windows) == {"models": {"a": {"valid": 1, "test": 3}, "b": {"valid": 2}},
                                 "cost": {"s": {"test": 4}}}  # fmt: skip
+
+
+def test_what_json_does_not_know_becomes_null():
+    values = {"a": [1.5, float("nan")], "b": {"c": np.float64("nan"), "d": "nan"}, "e": None}
+    assert without_nan(values) == {"a": [1.5, None], "b": {"c": None, "d": "nan"}, "e": None}
 
 
 def test_the_headline_names_its_window_and_whose_it_is(report):

@@ -61,6 +61,13 @@ def test_no_pair_comes_twice_and_none_from_nowhere(scores):
     assert (per_request <= sum(QUOTAS.values())).all()
 
 
+def test_another_order_chooses_but_the_source_keeps_its_own_scores(scores):
+    tied = {"a": np.zeros_like(scores["a"]), "b": scores["b"]}
+    merged = merge_candidates(tied, QUOTAS, {}, {"a": scores["a"]})
+    assert found(merged, "a") == found(merge_candidates(scores, QUOTAS, {}), "a")
+    assert not merged.score["a"].any()
+
+
 def test_every_score_is_carried_also_where_another_source_found_the_row(scores):
     merged = merge_candidates(scores, QUOTAS, {})
     for name, values in scores.items():

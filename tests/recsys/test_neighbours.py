@@ -41,7 +41,7 @@ def test_what_is_kept_is_what_a_sort_would_keep(levels, keep):
 
 def test_equal_strengths_stay_by_ascending_column_however_they_are_stored():
     columns = np.array([3, 0, 2, 1])
-    table = sparse.csr_matrix((np.full(4, 0.5), columns, [0, 4]), (1, 4))
+    table = sparse.csr_matrix((np.full(4, 0.5, np.float32), columns, [0, 4]), (1, 4))
     assert keep_strongest(table, 2).toarray().tolist() == [[0.5, 0.5, 0, 0]]
     assert table.indices.tolist() == columns.tolist()  # the argument is left as it was
 
