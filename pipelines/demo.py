@@ -71,8 +71,11 @@ seen = "list"  # people buy the same groceries again, so what was bought may be 
 #max_epochs = 20  # of the head over the encoder; it stops early when it gets no better
 #layers = 1  # last layers of the transformer that are fine-tuned after the head; 0 = none
 
+[state]
+every_days = 14  # while learning, counted state rolls forward this often; a nightly job's is fresh
+
 [evaluation]
-#max_requests = 20000  # a window; more are sampled
+max_requests = 3000  # a window; a sample, so that the demo ends in minutes
 #resamples = 1000  # of the users, for every interval
 
 [tracking]

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 
@@ -25,8 +24,8 @@ from recsys.candidates import CandidateConfig
 from recsys.encoder import (
     EncoderConfig,
     TextEncoder,
-    apply_head,
     load_encoder,
+    moved_vectors,
     with_head,
     without_head,
 )  # fmt: skip
@@ -139,7 +138,7 @@ def at_moment(
     texts, text_of_item = distinct_texts(items.text)
     frozen = encode_cached(recommender.frozen_encoder, texts, embeddings)
     pooled = encode_cached(without_head(recommender.encoder), texts, embeddings)
-    tuned = apply_head(torch.from_numpy(pooled), recommender.encoder.head).numpy()
+    tuned = moved_vectors(pooled, recommender.encoder.head)
     text_model = TextModel(text_of_item, frozen, tuned, recommender.pooling)
     cosine = cosine_neighbours(prepared.buckets(), as_of, len(items), card.state.neighbours)
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)

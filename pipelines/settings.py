@@ -39,7 +39,7 @@ class EvaluationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_requests: int = Field(20_000, ge=1)  # a window, sampled beyond
+    max_requests: int = Field(10_000, ge=1)  # a window, sampled beyond
     resamples: int = Field(1000, ge=10)  # of users, for every interval
     refit_encoder: Literal["auto", "always", "never"] = "auto"  # before valid, test
 

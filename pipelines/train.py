@@ -30,7 +30,7 @@ from recsys.dataset import concat
 from recsys.errors import ConfigError
 from recsys.ranker import Ranker, fit_ranker
 
-STOPPING_REQUESTS = 4000  # valid requests that the ranker's early stopping looks at
+STOPPING_REQUESTS = 2000  # valid requests that the ranker's early stopping looks at
 
 
 @dataclass(frozen=True)

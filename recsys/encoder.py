@@ -190,6 +190,12 @@ def apply_head(pooled: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(pooled + pooled @ head, dim=-1)
 
 
+def moved_vectors(pooled: np.ndarray, head: torch.Tensor) -> np.ndarray:
+    """Return the (n, dim) float32 unit vectors of `pooled` (n, dim) under a head (dim, dim)."""
+    with torch.inference_mode():
+        return np.asarray(apply_head(torch.from_numpy(pooled), head.detach().cpu()).numpy())
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Say whether the device multiplies bfloat16 in hardware; elsewhere float32 is faster."""
     if device.type == "cuda":

@@ -26,7 +26,7 @@ class RankerConfig(BaseModel):
     l2: float = Field(5.0, ge=0)
     truncation: int = Field(30, ge=1)  # ranks that matter to the loss
     label_gain: tuple[float, ...] = ()  # gain of grade 0, 1, 2...; empty = 2**grade - 1
-    max_requests: int = Field(12_000, ge=1)  # training requests, sampled beyond
+    max_requests: int = Field(8_000, ge=1)  # training requests, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each training request
 
 

@@ -21,7 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.dataset import Log
-from recsys.encoder import apply_head
+from recsys.encoder import apply_head, moved_vectors
 from recsys.interest import UserPooling
 
 
@@ -152,8 +152,7 @@ def train_head(
 
 def tuned_vectors(tower: Tower, frozen: np.ndarray) -> np.ndarray:
     """Return the (n_texts, dim) unit vectors under the tower's head."""
-    with torch.inference_mode():
-        return apply_head(torch.from_numpy(frozen), tower.head).numpy()
+    return moved_vectors(frozen, tower.head)
 
 
 def batch_loss(
