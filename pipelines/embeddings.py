@@ -37,6 +37,8 @@ def encode_cached(
     Returns:
         (n, dim) float32 unit vectors.
     """
+    if not texts:
+        return np.zeros((0, encoder.dim), np.float32)
     place = folder / encoder.fingerprint()
     hashes = np.array([hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts],
                       dtype="S16")  # fmt: skip

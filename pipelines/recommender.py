@@ -116,7 +116,10 @@ def look(
     """
     past = past_of(log, user, moment, method.unit, LOOK_BACK)
     scores = source_scores(method, snapshot, past)
-    seen = history_matrix(past, len(method.items), 1.0) if method.exclude_seen else None
+    seen = None
+    if method.exclude_seen:  # all of it, however long ago
+        everything = past_of(log, user, moment, method.unit, len(log))
+        seen = history_matrix(everything, len(method.items), 1.0)
     forbidden = np.zeros(len(method.items), bool) if only is None else ~only
     gone = _unavailable(method.items, moment)
     for values in scores.values():
@@ -124,15 +127,25 @@ def look(
         if gone is not None:
             values[gone] = -np.inf
     quotas = {name: getattr(method.candidates, name, 0) for name in scores}
-    candidates = merge_candidates(scores, quotas, HAS_TO_SCORE, _untied(scores, snapshot.texts))
+    order_by = _text_order(scores, snapshot.texts, past)
+    candidates = merge_candidates(scores, quotas, HAS_TO_SCORE, order_by)
     return Block(user, moment, past, scores, candidates)
 
 
-def _untied(scores: dict[str, np.ndarray], texts: TextModel) -> dict[str, np.ndarray]:
-    """Let popularity choose among items that share a text: a nudge below most differences."""
-    if len(texts.frozen) == len(texts.text_of_item):
+def _text_order(
+    scores: dict[str, np.ndarray], texts: TextModel, past: Past
+) -> dict[str, np.ndarray]:
+    """Order items for the text sources: popularity decides between items that share a text.
+
+    A user who took nothing has no vector, so text finds nothing for them.
+    """
+    nobody = np.bincount(past.request, past.grade > 0, minlength=len(past.total)) == 0
+    if len(texts.frozen) == len(texts.text_of_item) and not nobody.any():
         return {}
-    return {name: scores[name] + 1e-4 * scores["popularity"] for name in TEXT_SOURCES}
+    order = {name: scores[name] + 1e-4 * scores["popularity"] for name in TEXT_SOURCES}
+    for values in order.values():
+        values[nobody] = -np.inf
+    return order
 
 
 def source_scores(method: Method, snapshot: Snapshot, past: Past) -> dict[str, np.ndarray]:

@@ -170,7 +170,7 @@ def interest_ndcg(
     size = block_size(n_texts)
     for at in range(0, len(requests), size):
         some = requests.take(np.arange(at, min(at + size, len(requests))))
-        past = past_of(log, some.user, some.moment, unit, limit=500)
+        past = past_of(log, some.user, some.moment, unit, limit=len(log))
         past = past.keep(past.grade > 0)
         recent = last_items(past, tower.pooling.history)
         recent = np.where(recent >= 0, text_of_item[recent], -1)
@@ -179,9 +179,11 @@ def interest_ndcg(
         if exclude_seen:
             scores[past.request, text_of_item[past.item]] = -np.inf
         request = np.repeat(np.arange(len(some)), np.diff(some.indptr))
-        key, first = np.unique(request * n_texts + text_of_item[some.item], return_index=True)
+        key, text_row = np.unique(request * n_texts + text_of_item[some.item], return_inverse=True)
+        grade = np.zeros(len(key), np.int64)
+        np.maximum.at(grade, text_row, some.grade)
         request, text = np.divmod(key, n_texts)
         rank = ranks_from_scores(scores, request, text, top_items(scores, 10)[1][:, -1], 10)
-        metrics = request_metrics(request, some.grade[first], rank, len(some), (10,))
+        metrics = request_metrics(request, grade, rank, len(some), (10,))
         values.append(metrics["ndcg_at_10"])
     return float(np.nanmean(np.concatenate(values)))

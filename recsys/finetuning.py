@@ -1,8 +1,9 @@
 """The second stage of fine-tuning: the last transformer layers learn under the trained head.
 
-Each step encodes only the texts its events point at, with gradients; every other text of the loss
-(past items, the rest of the catalogue) comes from a bank of the latest vectors. So a step costs as
-many forward passes as it has distinct target texts, whatever the catalogue. `accelerate` places the
+Each step encodes only the texts its events point at, with gradients; they are each other's
+negatives. Past items come from a bank of the latest vectors. So a step costs as many forward passes
+as it has distinct target texts, whatever the catalogue. (Negatives from the bank taught the model to
+tell fresh vectors from old ones instead of taste: docs/log.md.) `accelerate` places the
 work: the same code on CPU, one GPU or several.
 """
 
@@ -61,7 +62,8 @@ def tune_layers(
         live = np.unique(examples.target[rows])
         fresh = _pool(model, encoder, [texts[at] for at in live])
         at = torch.from_numpy(live)
-        loss = batch_loss(tower, bank.index_copy(0, at, fresh), examples, rows, config, rng)
+        vectors = bank.index_copy(0, at, fresh)
+        loss = batch_loss(tower, vectors, examples, rows, config, rng, among=live)
         optimiser.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, 1.0)
@@ -87,7 +89,7 @@ def unfreeze(model: torch.nn.Module, layers: int) -> list[torch.nn.Parameter]:
             f"training.layers: {layers} layers cannot be trained, the encoder has {len(stack)}"
         )
     model.requires_grad_(False)
-    for layer in stack[-layers:]:
+    for layer in stack[len(stack) - layers :]:
         layer.requires_grad_(True)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 

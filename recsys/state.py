@@ -70,9 +70,9 @@ def state_at(
         past = log.before(as_of)
         taken = past.keep(past.grade > 0)
         sums += _counts(past, taken, as_of, n_items, dated, config)
-        paid = np.isfinite(past.price)
-        price += [np.bincount(past.item[paid], weights, minlength=n_items)
-                  for weights in (past.price[paid].astype(float), np.ones(paid.sum()))]  # fmt: skip
+        paid = np.isfinite(taken.price)
+        price += [np.bincount(taken.item[paid], weights, minlength=n_items)
+                  for weights in (taken.price[paid].astype(float), np.ones(paid.sum()))]  # fmt: skip
         np.minimum.at(first, taken.item, taken.moment)
         np.maximum.at(last, taken.item, taken.moment)
         pairs = pairs + _pairs(taken, as_of, n_items, dated, config)

@@ -41,7 +41,7 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)  # of whole past items
-    layers: int = Field(1, ge=0)  # last transformer layers unfrozen after the head
+    layers: int = Field(0, ge=0)  # last transformer layers to unfreeze after the head
     layer_steps: int = Field(60, ge=0)
     layer_batch_events: int = Field(128, ge=1)
     layer_learning_rate: float = Field(3e-5, gt=0)
@@ -86,7 +86,7 @@ def examples_in(log: Log, unit: int, text_of_item: np.ndarray, history: int) -> 
     new_day = np.ones(len(log), bool)
     new_day[1:] = (row[1:] != row[:-1]) | (day[1:] != day[:-1])
     begins = np.flatnonzero(new_day)[np.cumsum(new_day) - 1]  # where each event's day begins
-    use = np.flatnonzero(begins > log.indptr[row])
+    use = np.flatnonzero((begins > log.indptr[row]) & (log.weight > 0))
     at = begins[use, None] - 1 - np.arange(history)
     found = at >= log.indptr[row[use], None]
     past = np.where(found, text_of_item[log.item[np.where(found, at, 0)]], -1)
@@ -162,11 +162,14 @@ def batch_loss(
     rows: np.ndarray,
     config: TrainingConfig,
     rng: np.random.Generator,
+    among: np.ndarray | None = None,
 ) -> torch.Tensor:
-    """Weighted softmax loss of the examples at `rows`."""
+    """Weighted softmax loss of the examples at `rows`, over the texts `among` (None: as drawn)."""
     past = examples.past[rows]
     past = np.where(rng.random(past.shape) < config.dropout, -1, past)
     texts, logit_shift = _denominator(examples.target[rows], len(vectors), config, rng)
+    if among is not None:
+        texts, logit_shift = among, np.zeros(len(among), np.float32)
     live = np.unique(np.concatenate([texts, past[past >= 0]]))
     moved = apply_head(vectors[torch.from_numpy(live)], tower.head)
     at = torch.from_numpy(np.searchsorted(live, np.maximum(past, live[0])))
@@ -176,7 +179,7 @@ def batch_loss(
     target = torch.from_numpy(np.searchsorted(texts, examples.target[rows]))
     weight = torch.from_numpy(examples.weight[rows])
     loss = torch.nn.functional.cross_entropy(logits, target, reduction="none")
-    return (loss * weight).sum() / weight.sum()
+    return (loss * weight).sum() / weight.sum().clamp(min=1e-12)
 
 
 def _denominator(

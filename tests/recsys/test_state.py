@@ -154,7 +154,6 @@ def test_an_item_that_nobody_took_is_unknown_not_zero(log_of):
     assert (state.count[1], state.users[1], state.popularity[1]) == (0, 0, 0)
 
 
-@pytest.mark.xfail(reason="state_at averages the prices of shown events too")
 def test_a_price_that_was_only_shown_was_not_paid(log_of):
     rows = [(1, 0, 0, 1, 1.0, 4.0), (2, 0, 0, 0, 1.0, 10.0)]
     assert state_at([log_of(rows)], DAY, N_ITEMS, True, CONFIG).price[0] == 4.0
