@@ -69,7 +69,7 @@ seen = "list"  # people buy the same groceries again, so what was bought may be 
 
 [training]
 #max_epochs = 20  # of the head over the encoder; it stops early when it gets no better
-#layers = 1  # last layers of the transformer that are fine-tuned after the head; 0 = none
+#layers = 0  # last layers of the transformer that are fine-tuned after the head; 0 = none
 
 [state]
 every_days = 14  # while learning, counted state rolls forward this often; a nightly job's is fresh

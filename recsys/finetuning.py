@@ -1,9 +1,9 @@
 """The second stage of fine-tuning: the last transformer layers learn under the trained head.
 
 Each step encodes only the texts its events point at, with gradients; they are each other's
-negatives. Past items come from a bank of the latest vectors. So a step costs as many forward passes
-as it has distinct target texts, whatever the catalogue. (Negatives from the bank taught the model to
-tell fresh vectors from old ones instead of taste: docs/log.md.) `accelerate` places the
+negatives. Past items come from a bank of the latest vectors. So a step costs as many forward
+passes as it has distinct target texts, whatever the catalogue. (Negatives from the bank taught the
+model to tell fresh vectors from old ones instead of taste: docs/log.md.) `accelerate` places the
 work: the same code on CPU, one GPU or several.
 """
 

@@ -71,8 +71,9 @@ def state_at(
         taken = past.keep(past.grade > 0)
         sums += _counts(past, taken, as_of, n_items, dated, config)
         paid = np.isfinite(taken.price)
-        price += [np.bincount(taken.item[paid], weights, minlength=n_items)
-                  for weights in (taken.price[paid].astype(float), np.ones(paid.sum()))]  # fmt: skip
+        paid_item, paid_price = taken.item[paid], taken.price[paid].astype(float)
+        price[0] += np.bincount(paid_item, paid_price, minlength=n_items)
+        price[1] += np.bincount(paid_item, minlength=n_items)
         np.minimum.at(first, taken.item, taken.moment)
         np.maximum.at(last, taken.item, taken.moment)
         pairs = pairs + _pairs(taken, as_of, n_items, dated, config)
