@@ -27,10 +27,10 @@ def fit_als(logs: Iterable[Log], as_of: int, n_items: int, seed: int) -> Als:
         shape = (len(taken.users), n_items)
         ones = np.ones(len(taken), np.float32)
         parts.append(sparse.csr_matrix((ones, (taken.row, taken.item)), shape))
-    model = AlternatingLeastSquares(
-        FACTORS, REGULARISATION, CONFIDENCE, iterations=ITERATIONS, random_state=seed
-    )
     with threadpool_limits(1, "blas"):  # implicit runs its own threads
+        model = AlternatingLeastSquares(
+            FACTORS, REGULARISATION, CONFIDENCE, iterations=ITERATIONS, random_state=seed
+        )
         model.fit(sparse.vstack(parts).tocsr(), show_progress=False)
     return model
 
