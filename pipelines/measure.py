@@ -51,7 +51,12 @@ def choose_refit(
     better = [np.nanmean(model_metrics(some, "full")["ndcg_at_10"]) for some in (outcome, kept)]
     if better[0] >= better[1]:
         return outcome, second
-    both = replace(outcome, rank=outcome.rank | kept.rank, listed=outcome.listed | kept.listed)
+    both = replace(
+        outcome,
+        rank=outcome.rank | kept.rank,
+        listed=outcome.listed | kept.listed,
+        found=kept.found,
+    )
     return both, first
 
 
