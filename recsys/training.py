@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch.nn.functional import cross_entropy, embedding
 
 from recsys.dataset import Log
 from recsys.encoder import apply_head, moved_vectors
@@ -164,7 +165,11 @@ def batch_loss(
     rng: np.random.Generator,
     among: np.ndarray | None = None,
 ) -> torch.Tensor:
-    """Weighted softmax loss of the examples at `rows`, over the texts `among` (None: as drawn)."""
+    """Weighted softmax loss of the examples at `rows`, over the texts `among` (None: as drawn).
+
+    Rows are gathered by `embedding`, whose gradient is summed in one order; that of plain indexing
+    is summed by whichever thread comes first.
+    """
     past = examples.past[rows]
     past = np.where(rng.random(past.shape) < config.dropout, -1, past)
     texts, logit_shift = _denominator(examples.target[rows], len(vectors), config, rng)
@@ -173,12 +178,12 @@ def batch_loss(
     live = np.unique(np.concatenate([texts, past[past >= 0]]))
     moved = apply_head(vectors[torch.from_numpy(live)], tower.head)
     at = torch.from_numpy(np.searchsorted(live, np.maximum(past, live[0])))
-    users = tower.pooling(moved[at], torch.from_numpy(past >= 0))
-    items = moved[torch.from_numpy(np.searchsorted(live, texts))]
+    users = tower.pooling(embedding(at, moved), torch.from_numpy(past >= 0))
+    items = embedding(torch.from_numpy(np.searchsorted(live, texts)), moved)
     logits = tower.log_scale.exp() * users @ items.T + torch.from_numpy(logit_shift)
     target = torch.from_numpy(np.searchsorted(texts, examples.target[rows]))
     weight = torch.from_numpy(examples.weight[rows])
-    loss = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    loss = cross_entropy(logits, target, reduction="none")
     return (loss * weight).sum() / weight.sum().clamp(min=1e-12)
 
 

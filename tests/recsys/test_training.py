@@ -109,6 +109,15 @@ def test_one_seed_one_tower(vectors, planted):
     assert not are_equal(one, other)
 
 
+def test_threads_that_race_change_no_bit():
+    rng = np.random.default_rng(0)  # the size at which torch shares the work between its threads
+    vectors = rng.normal(size=(48, 384)).astype(np.float32)
+    examples = Examples(rng.integers(0, 48, (1000, 20)), rng.integers(0, 48, 1000),
+                        np.ones(1000, np.float32))  # fmt: skip
+    towers = [trained(vectors, examples, TrainingConfig(), epochs=1)[0] for _ in range(4)]
+    assert all(are_equal(towers[0], tower) for tower in towers[1:])
+
+
 def test_weights_are_relative(vectors, planted):
     weight = np.random.default_rng(0).random(400).astype(np.float32)
     one, doubled, equal = (
