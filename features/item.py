@@ -14,7 +14,7 @@ def item_features(state: ItemState, items: Items, dated: bool) -> dict[str, np.n
     by_category = np.bincount(items.category + 1, state.popularity)
     of_category = by_category[items.category + 1]
     place = np.empty(len(items))
-    place[popularity_order(state)] = np.arange(len(items)) / max(len(items), 1)
+    place[state.by_popularity] = np.arange(len(items)) / max(len(items), 1)
     table = {
         "item_events": state.count,
         "item_users": state.users,
@@ -37,12 +37,6 @@ def item_features(state: ItemState, items: Items, dated: bool) -> dict[str, np.n
             "item_idle_days": (state.as_of - state.last) / DAY,
         }
     return table
-
-
-def popularity_order(state: ItemState) -> np.ndarray:
-    """Return item codes by recent popularity, then by all events, then by code."""
-    codes = np.arange(len(state.count))
-    return np.lexsort((codes, -state.count, -state.popularity))
 
 
 def item_prices(state: ItemState, items: Items) -> np.ndarray:

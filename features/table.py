@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from features.item import item_features, item_prices
 from features.pair import pair_features, text_similarity
 from features.user import user_features
 from recsys.asof import Past
 from recsys.candidates import TEXT_SOURCES, Candidates
 from recsys.dataset import Items
-from recsys.state import ItemState
 
 RANKED = ("interest", "frozen_interest", "covisitation", "item_cosine", "repeat")
 
@@ -22,7 +20,7 @@ def feature_table(
     past: Past,
     moment: np.ndarray,
     candidates: Candidates,
-    state: ItemState,
+    of_items: Mapping[str, np.ndarray],
     items: Items,
     texts: Mapping[str, tuple[np.ndarray, np.ndarray]],
     decay: float,
@@ -35,7 +33,7 @@ def feature_table(
         past: events strictly before each request.
         moment: (n_requests,) int64 of the requests.
         candidates: the rows, with the score of every source.
-        state: counted state of the items.
+        of_items: what `features.item.item_features` says of every item.
         items: the catalogue.
         texts: "tuned" and "frozen" -> (vectors, text_of_item).
         decay: weight of an event a day (or event) further back.
@@ -46,11 +44,11 @@ def feature_table(
     """
     request, item = candidates.request, candidates.item
     columns = {name: value[request] for name, value in user_features(past, moment, dated).items()}
-    columns |= {name: value[item] for name, value in item_features(state, items, dated).items()}
+    columns |= {name: value[item] for name, value in of_items.items()}
     columns |= pair_features(past, candidates, moment, items, decay, dated)
     columns |= source_features(candidates)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.log(item_prices(state, items)[item] / columns["user_price"])
+        ratio = np.log(columns["item_price"] / columns["user_price"])
     columns["pair_price_ratio"] = np.where(np.isfinite(ratio), ratio, np.nan)
     for kind, last, best in (
         ("tuned", "pair_last_similarity", "pair_best_similarity"),

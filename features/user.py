@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.asof import Past
+from recsys.asof import Past, new_days
 from recsys.dataset import DAY
 
 
@@ -35,7 +35,7 @@ def user_features(past: Past, moment: np.ndarray, dated: bool) -> dict[str, np.n
         some = np.diff(past.indptr) > 0
         idle[some] = days_ago[past.indptr[1:][some] - 1]
         age = np.where(past.total > 0, (moment - past.first) / DAY, np.nan)
-        active = np.bincount(past.request, _first_of_day(past), minlength=n)
+        active = np.bincount(past.request, new_days(past.request, past.moment // DAY), minlength=n)
         oldest = np.full(n, np.nan)
         oldest[some] = days_ago[past.indptr[:-1][some]]
         table |= {
@@ -45,13 +45,6 @@ def user_features(past: Past, moment: np.ndarray, dated: bool) -> dict[str, np.n
             "user_gap_days": _ratio(oldest - idle, active - 1),
         }
     return table
-
-
-def _first_of_day(past: Past) -> np.ndarray:
-    """(n_events,) 1.0 for the first event of each active day of a request."""
-    new = np.ones(len(past.item))
-    new[1:] = (past.back[1:] != past.back[:-1]) | (past.request[1:] != past.request[:-1])
-    return new
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

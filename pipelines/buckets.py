@@ -42,7 +42,7 @@ def write_bucket(
         folder: the one being prepared.
         i: of the bucket; buckets are written in ascending order.
         rows: (n_events,) user_id, moment, item_code, event_type, value, price, grade, weight and
-            content (uint64, a hash of the user), sorted by the first six.
+            content (uint64, a hash of the user), sorted by the first two.
         n_items: in the catalogue.
         dated: moments stay as they are; else they become positions, see `pipelines.prepared`.
         totals: of the buckets before this one.

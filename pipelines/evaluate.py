@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.item import popularity_order
 from pipelines.prepared import Prepared
-from pipelines.recommender import Block, Method, Snapshot, best_rows, table_of
+from pipelines.recommender import Block, Method, Snapshot, best_rows, popularity_score, table_of
 from pipelines.windows import Fitted, walk
 from recsys.baselines import Als, als_scores
 from recsys.candidates import TEXT_SOURCES, Candidates, history_matrix, top_items
@@ -114,11 +113,10 @@ def single_scores(
 ) -> dict[str, np.ndarray]:
     """Return the scores (n_requests, n_items) of the models that are one score."""
     scores, n_items = block.scores, len(method.items)
-    order = np.empty(n_items, np.float32)
-    order[popularity_order(snapshot.state)] = np.linspace(1.0, 0.0, n_items)
     singles = {
         "popularity": scores["popularity"],
-        "user_frequency": scores["repeat"] + 1e-4 * order,  # popularity breaks its many ties
+        "user_frequency": scores["repeat"]
+        + 1e-4 * popularity_score(snapshot.state),  # popularity breaks its many ties
         "item_cosine": scores["item_cosine"],
         "frozen_encoder": scores["frozen_interest"],
         "tuned_encoder": scores["interest"],

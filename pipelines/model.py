@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from features.catalogue import CATALOGUE
 from pipelines.embeddings import encode_cached
 from pipelines.prepared import Prepared
-from pipelines.recommender import Method, Snapshot
+from pipelines.recommender import Method, Snapshot, snapshot_of
 from pipelines.textmodel import Learned, distinct_texts
 from recsys.candidates import CandidateConfig
 from recsys.encoder import (
@@ -143,4 +143,4 @@ def at_moment(
     cosine = cosine_neighbours(prepared.buckets(), as_of, len(items), card.state.neighbours)
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)
     method = Method(items, card.candidates, card.dated, card.exclude_seen)
-    return method, Snapshot(state, cosine, text_model)
+    return method, snapshot_of(method, state, cosine, text_model)

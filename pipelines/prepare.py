@@ -85,6 +85,11 @@ def prepare(
     return open_prepared(target)
 
 
+# Events of one moment have no order. That of their item ids would be one: where only the last few
+# events count, it would always be the same items of a basket that do.
+BASKET_ORDER = "md5_number_lower(concat_ws(' ', user_id, item_code))"
+
+
 def _write_events(
     con: duckdb.DuckDBPyConnection, work: Path, inputs: Inputs, n_buckets: int, say: Say
 ) -> Totals:
@@ -104,8 +109,8 @@ def _write_events(
         files = [str(path) for path in (split / f"bucket={i}").glob("*.parquet")]
         source, limit = ("read_parquet(?)", "") if files else (f"({events})", "LIMIT 0")
         rows = con.sql(
-            f"SELECT DISTINCT * EXCLUDE (bucket) FROM {source} "
-            f"ORDER BY user_id, moment, item_code, event_type, value, price {limit}",
+            f"SELECT * FROM (SELECT DISTINCT * EXCLUDE (bucket) FROM {source} {limit}) "
+            f"ORDER BY user_id, moment, {BASKET_ORDER}, item_code, event_type, value, price",
             params=[files] if files else [],
         ).to_arrow_table()
         totals.copies += sum(pq.read_metadata(path).num_rows for path in files) - len(rows)

@@ -2,11 +2,11 @@
 
     items.parquet                row = item code: item_id ascending, title, text, category, ...
     users.parquet                row = user code: user_code, user_id, bucket, n_events
-    events/bucket-00000.parquet  sorted by (user_code, moment, item_code, event_type)
+    events/bucket-00000.parquet  sorted by (user_code, moment), one moment shuffled
     manifest.json                written last
 
 Moments under `time` are microseconds UTC. Under `leave_last_out` the n events with a grade above 0
-of a user, in order of (order_index or else timestamp, item_id), are at -n .. -1. An event of grade
+of a user, in order of order_index or else timestamp, are at -n .. -1. An event of grade
 0 takes the moment of the one before it (-n - 1 if there is none): strictly before the request it
 precedes, and never before one that it follows.
 """
@@ -30,7 +30,7 @@ from recsys.errors import ConfigError
 from recsys.schema import Column, Table
 from recsys.split import Protocol, Windows
 
-VERSION = 1  # of the layout; a folder of another version is prepared anew
+VERSION = 2  # of the layout; a folder of another version is prepared anew
 
 
 class Manifest(BaseModel):

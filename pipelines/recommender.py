@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.item import popularity_order
+from features.item import item_features
 from features.table import feature_table
 from recsys.asof import Past, last_items, past_of
 from recsys.candidates import (
@@ -24,6 +24,7 @@ from recsys.candidates import (
     merge_candidates,
     neighbour_scores,
     text_scores,
+    without_small,
 )  # fmt: skip
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
@@ -31,6 +32,7 @@ from recsys.neighbours import Neighbours
 from recsys.ranker import Ranker
 from recsys.state import ItemState
 
+NEGLIGIBLE = 0.01  # what an item taken so long ago weighs says nothing of its neighbours
 LOOK_BACK = 500  # events of a user that features and neighbour sources look at
 HAS_TO_SCORE = {"covisitation": 0.0, "item_cosine": 0.0, "repeat": 0.0}
 REASONS = {
@@ -65,6 +67,7 @@ class Snapshot:
     state: ItemState
     cosine: Neighbours
     texts: TextModel
+    of_items: dict[str, np.ndarray]  # item features, name -> (n_items,) float
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,18 @@ def chunks(n_requests: int, n_items: int) -> Iterator[np.ndarray]:
     """Cut requests into rows that are looked at together, always in the same places."""
     size = block_size(n_items)
     return (np.arange(at, min(at + size, n_requests)) for at in range(0, n_requests, size))
+
+
+def snapshot_of(method: Method, state: ItemState, cosine: Neighbours, texts: TextModel) -> Snapshot:
+    """Put together what is known at the state's moment."""
+    return Snapshot(state, cosine, texts, item_features(state, method.items, method.dated))
+
+
+def popularity_score(state: ItemState) -> np.ndarray:
+    """Return (n_items,) float32: 1 for the most popular item down to 0, no two alike."""
+    score = np.empty(len(state.count), np.float32)
+    score[state.by_popularity] = np.linspace(1.0, 0.0, len(score))
+    return score
 
 
 def look(
@@ -154,17 +169,16 @@ def source_scores(method: Method, snapshot: Snapshot, past: Past) -> dict[str, n
     taken = past.keep(past.grade > 0)
     frozen, tuned = texts.users(last_items(taken, texts.pooling.history))
     history = history_matrix(past, n_items, method.candidates.history_decay)
+    heard = without_small(history, NEGLIGIBLE)
     last = history_matrix(taken.keep(taken.back == 0), n_items, 1.0)
-    popularity = np.empty(n_items, np.float32)
-    popularity[popularity_order(state)] = np.linspace(1.0, 0.0, n_items)
     return {
         "interest": text_scores(tuned, texts.tuned, texts.text_of_item),
         "frozen_interest": text_scores(frozen, texts.frozen, texts.text_of_item),
-        "covisitation": neighbour_scores(history, state.follows),
-        "precedes": neighbour_scores(history, state.precedes),
-        "item_cosine": neighbour_scores(history, snapshot.cosine),
+        "covisitation": neighbour_scores(heard, state.follows),
+        "precedes": neighbour_scores(heard, state.precedes),
+        "item_cosine": neighbour_scores(heard, snapshot.cosine),
         "last_covisitation": neighbour_scores(last, state.follows),
-        "popularity": np.tile(popularity, (len(past.total), 1)),
+        "popularity": np.tile(popularity_score(state), (len(past.total), 1)),
         "repeat": history.toarray(),
     }
 
@@ -181,7 +195,7 @@ def table_of(
     kinds = {"tuned": (texts.tuned, texts.text_of_item),
              "frozen": (texts.frozen, texts.text_of_item)}  # fmt: skip
     chosen = block.candidates if candidates is None else candidates
-    return feature_table(names, block.past, block.moment, chosen, snapshot.state, method.items,
+    return feature_table(names, block.past, block.moment, chosen, snapshot.of_items, method.items,
                          kinds, method.candidates.history_decay, method.dated)  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from recsys.asof import last_items, past_of
 from recsys.candidates import block_size, text_scores, top_items
 from recsys.dataset import DAY, Log, concat
 from recsys.encoder import TextEncoder, load_encoder, without_head
-from recsys.finetuning import tune_layers
+from recsys.finetuning import last_layers, tune_layers
 from recsys.interest import TextModel, user_vectors
 from recsys.metrics import ranks_from_scores, request_metrics
 from recsys.split import Requests, requests_in
@@ -66,6 +66,7 @@ def learn_texts(prepared: Prepared, config: RunConfig, exclude_seen: bool, show:
     items, rng = prepared.items(), np.random.default_rng([config.seed, 1])
     texts, text_of_item = distinct_texts(items.text)
     frozen_encoder = load_encoder(config.encoder)
+    last_layers(frozen_encoder.model, config.training.layers)  # refused before any text is encoded
     frozen = encode(frozen_encoder, texts, config, show, "encode texts")
     log, stop = concat(prepared.logs()), stopping_moment(prepared)
     windows, training = prepared.windows, config.training

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.prepared import Prepared
-from pipelines.recommender import Block, Method, Snapshot, chunks, look
+from pipelines.recommender import Block, Method, Snapshot, chunks, look, snapshot_of
 from recsys.dataset import DAY
 from recsys.interest import TextModel
 from recsys.neighbours import Neighbours
@@ -83,8 +83,8 @@ def walk(
                   for part in requests]  # fmt: skip
         if not any(len(part) for part in inside):
             continue
-        snapshot = Snapshot(_state(prepared, method, fitted, start, config), fitted.cosine,
-                            fitted.texts)  # fmt: skip
+        state = _state(prepared, method, fitted, start, config)
+        snapshot = snapshot_of(method, state, fitted.cosine, fitted.texts)
         for bucket, part in enumerate(inside):
             if not len(part):
                 continue

@@ -13,8 +13,9 @@ from recsys.dataset import Log
 class Past:
     """What the user of each request had done strictly before the request, most recent last.
 
-    Event rows are sorted by (request, moment); `back` counts days (in dated data) or events (in
-    ordered data) from the most recent one, which is 0: all items of one basket are equally far.
+    Event rows are sorted by (request, moment); `back` counts the days (in dated data) or events (in
+    ordered data) with something taken since then: 0 for the most recent, and all items of one
+    basket are equally far. What was only shown moves nothing further back.
     """
 
     indptr: np.ndarray  # (n_requests + 1,) int64 into the event rows
@@ -54,18 +55,24 @@ def past_of(log: Log, user: np.ndarray, moment: np.ndarray, unit: int, limit: in
     request = np.repeat(np.arange(len(user)), lengths)
     at = np.repeat(begins - indptr[:-1], lengths) + np.arange(indptr[-1])
     when = log.moment[at]
-    day = when // unit
-    new_day = np.ones(len(at), np.int64)
-    new_day[1:] = (day[1:] != day[:-1]) | (request[1:] != request[:-1])
-    day_number = np.cumsum(new_day)
-    newest = day_number[np.maximum(indptr[1:] - 1, 0)] if len(at) else np.zeros(len(user), np.int64)
-    back = newest[request] - day_number
-    return Past(indptr, request, log.item[at], when, log.grade[at], log.price[at], back,
+    grade = log.grade[at]
+    begins_day = np.zeros(len(at), np.int64)
+    begins_day[grade > 0] = new_days(request[grade > 0], when[grade > 0] // unit)
+    passed = np.concatenate([[0], np.cumsum(begins_day)])
+    back = passed[indptr[1:]][request] - passed[1:]
+    return Past(indptr, request, log.item[at], when, grade, log.price[at], back,
                 ends - starts, first)  # fmt: skip
 
 
+def new_days(row: np.ndarray, day: np.ndarray) -> np.ndarray:
+    """(n,) bool: True where a row's next day begins; both are sorted by (row, day)."""
+    new = np.ones(len(row), bool)
+    new[1:] = (day[1:] != day[:-1]) | (row[1:] != row[:-1])
+    return new
+
+
 def ends_before(log: Log, user: np.ndarray, moment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find where each user's past ends: one sort and one binary search a request.
+    """Find where each user's past ends: a binary search in the user's own events, all at once.
 
     Returns:
         row: (n,) int64 row in `log.users`, -1 for a user the log does not hold.
@@ -74,10 +81,14 @@ def ends_before(log: Log, user: np.ndarray, moment: np.ndarray) -> tuple[np.ndar
     row = np.searchsorted(log.users, user)
     row = np.where(row < len(log.users), row, 0)
     row = np.where(log.users[row] == user, row, -1)
-    times = np.unique(np.concatenate([log.moment, moment]))  # ranks: no overflow below
-    past = log.row * len(times) + np.searchsorted(times, log.moment)
-    end = np.searchsorted(past, row * len(times) + np.searchsorted(times, moment))
-    return row, np.where(row >= 0, end, 0)
+    low = np.where(row >= 0, log.indptr[row], 0)
+    high = np.where(row >= 0, log.indptr[row + 1], 0)
+    while (low < high).any():  # as often as the longest history can be halved
+        middle = (low + high) // 2
+        earlier = (low < high) & (log.moment[np.minimum(middle, len(log) - 1)] < moment)
+        high = np.where(earlier, high, middle)
+        low = np.where(earlier, middle + 1, low)
+    return row, low
 
 
 def last_items(past: Past, history: int) -> np.ndarray:

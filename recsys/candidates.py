@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import sparse
 
 from recsys.asof import Past
 from recsys.neighbours import Neighbours
 
+MOST_ROWS = 10_000  # of one request: LightGBM's own limit
 TEXT_SOURCES = frozenset({"interest", "frozen_interest"})
 
 
@@ -33,6 +34,17 @@ class CandidateConfig(BaseModel):
     popularity: int = Field(30, ge=0)
     repeat: int = Field(60, ge=0)
     history_decay: float = Field(0.85, gt=0, le=1)  # of a past item, each day (or event) back
+
+    @model_validator(mode="after")
+    def _some_but_not_too_many(self) -> CandidateConfig:
+        """Refuse what leaves nothing to rank, or more than LightGBM ranks at once."""
+        total = sum(value for name, value in self if name != "history_decay")
+        if not 1 <= total <= MOST_ROWS:
+            raise ValueError(
+                f"the quotas add up to {total:,} candidates; they must be 1 to {MOST_ROWS:,}, "
+                "which is as many as the ranker takes of one request"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -51,8 +63,8 @@ class Candidates:
                           {name: value[mask] for name, value in self.score.items()})  # fmt: skip
 
 
-def block_size(n_items: int, cells: int = 1 << 25) -> int:
-    """Return how many requests to score at once: `cells` float32 scores a source."""
+def block_size(n_items: int, cells: int = 1 << 22) -> int:
+    """Return how many requests to score at once: `cells` float32 scores a source, near the CPU."""
     return int(np.clip(cells // max(n_items, 1), 1, 512))
 
 
@@ -62,6 +74,14 @@ def history_matrix(past: Past, n_items: int, decay: float) -> sparse.csr_matrix:
     weight = (decay ** past.back[taken]).astype(np.float32)
     shape = (len(past.total), n_items)
     return sparse.csr_matrix((weight, (past.request[taken], past.item[taken])), shape)
+
+
+def without_small(weights: sparse.csr_matrix, least: float) -> sparse.csr_matrix:
+    """Return the entries of at least `least`."""
+    some = weights.copy()
+    some.data[some.data < least] = 0.0
+    some.eliminate_zeros()
+    return some
 
 
 def neighbour_scores(history: sparse.csr_matrix, neighbours: Neighbours) -> np.ndarray:

@@ -39,7 +39,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Log:
-    """Events of some users, sorted by (user, moment, item), users back to back.
+    """Events of some users, sorted by (user, moment), users back to back.
 
     `indptr` cuts the event arrays into users as in a CSR matrix: the events of `users[r]` are
     rows `indptr[r]:indptr[r + 1]`.

@@ -77,7 +77,15 @@ def tune_layers(
 
 
 def unfreeze(model: torch.nn.Module, layers: int) -> list[torch.nn.Parameter]:
-    """Freeze all but the last `layers` transformer layers and return what is left to train.
+    """Freeze all but the last `layers` transformer layers and return what is left to train."""
+    model.requires_grad_(False)
+    for layer in last_layers(model, layers):
+        layer.requires_grad_(True)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def last_layers(model: torch.nn.Module, layers: int) -> list[torch.nn.Module]:
+    """Return the last `layers` layers of the model's longest stack.
 
     Raises:
         ConfigError: the model has no stack of that many layers.
@@ -88,10 +96,7 @@ def unfreeze(model: torch.nn.Module, layers: int) -> list[torch.nn.Parameter]:
         raise ConfigError(
             f"training.layers: {layers} layers cannot be trained, the encoder has {len(stack)}"
         )
-    model.requires_grad_(False)
-    for layer in stack[len(stack) - layers :]:
-        layer.requires_grad_(True)
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return list(stack[len(stack) - layers :])
 
 
 def _pool(model: torch.nn.Module, encoder: TextEncoder, texts: list[str]) -> torch.Tensor:

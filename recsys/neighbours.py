@@ -6,42 +6,51 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from recsys.dataset import Log
 
 Neighbours: TypeAlias = sparse.csr_matrix  # (n_items, n_items) float32, row = from, few columns
-CLASSES, SMALLEST = 641, 3424  # classes of 2**-20 to 1, 32 to each power of two
-CHUNK_TERMS = 20_000_000  # products summed at once while pruning
+CHUNK_TERMS = 20_000_000  # products summed at once
+CHUNK_ENTRIES = 1 << 21  # entries laid beside each other while pruning
 
 
 def keep_strongest(matrix: sparse.csr_matrix, keep: int) -> Neighbours:
-    """Keep the `keep` largest entries, all in (0, 1], of each row; equal ones by ascending column.
+    """Keep the `keep` largest entries, all above 0, of each row; equal ones by ascending column.
 
-    Entries are first counted by size class (the leading bits of the float32 ascend with its value),
-    so that only those of the classes that may be kept are sorted.
+    Rows of about one length are laid beside each other and cut by one top-k over keys that no two
+    entries of a row share: the bits of the float32, which ascend with its value, then the column.
     """
     matrix = matrix.astype(np.float32)
-    matrix.sort_indices()
     counts = np.diff(matrix.indptr)
-    long = counts > keep
-    entries = np.flatnonzero(np.repeat(long, counts))
-    kept = np.ones(matrix.nnz, bool)
-    kept[entries] = False
-    row = np.repeat(np.arange(long.sum()), counts[long])  # numbered among the long rows
-    bits = matrix.data[entries].view(np.int32)
-    size = np.clip((bits >> 18) - SMALLEST, 0, CLASSES - 1)
-    by_class = np.bincount(row * CLASSES + size, minlength=long.sum() * CLASSES)
-    at_least = by_class.reshape(-1, CLASSES)[:, ::-1].cumsum(1)[:, ::-1]
-    least = (at_least >= keep).sum(1) - 1  # the class that holds the keep-th largest
-    some = np.flatnonzero(size >= least[row])
-    key = (row[some] << 32) | (0x7FFFFFFF - bits[some].astype(np.int64))
-    order = np.argsort(key, kind="stable")
-    starts = np.searchsorted(row[some], np.arange(long.sum()))
-    place = np.arange(len(some)) - starts[row[some]]
-    kept[entries[some[order[place < keep]]]] = True
-    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
-    return sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), matrix.shape)
+    kept = np.repeat(counts <= keep, counts)
+    long = np.flatnonzero(counts > keep)
+    long = long[np.argsort(counts[long], kind="stable")]
+    for part in _alike(counts[long]):
+        rows = long[part]
+        entry = np.arange(counts[rows[-1]])
+        at = np.minimum(matrix.indptr[rows][:, None] + entry, matrix.nnz - 1)
+        key = matrix.data[at].view(np.int32).astype(np.int64) << 32
+        key |= 0x7FFFFFFF - matrix.indices[at].astype(np.int64)
+        key[entry >= counts[rows][:, None]] = -1
+        best = torch.topk(torch.from_numpy(key), keep, sorted=False).indices.numpy()
+        kept[np.take_along_axis(at, best, 1).ravel()] = True
+    indptr = np.concatenate([[0], np.cumsum(np.minimum(counts, keep))])
+    pruned = sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), matrix.shape)
+    pruned.sort_indices()
+    return pruned
+
+
+def _alike(counts: np.ndarray) -> list[np.ndarray]:
+    """Cut ascending counts into runs to pad to their last: little is padded, and all fits."""
+    parts, start = [], 0
+    while start < len(counts):
+        most = np.searchsorted(counts, counts[start] * 1.2, side="right")
+        end = min(int(most), start + max(1, int(CHUNK_ENTRIES // (counts[start] * 1.2))))
+        parts.append(np.arange(start, end))
+        start = end
+    return parts
 
 
 def cosine_neighbours(logs: Iterable[Log], as_of: int, n_items: int, keep: int) -> Neighbours:

@@ -8,7 +8,7 @@ import lightgbm
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from recsys.errors import NotFittedError
+from recsys.errors import ConfigError, NotFittedError
 
 
 class RankerConfig(BaseModel):
@@ -88,10 +88,18 @@ def fit_ranker(
         seed: of LightGBM's sampling.
         on_tree: called with (tree, valid NDCG@10).
 
+    Raises:
+        ConfigError: `label_gain` has no gain for some grade.
+
     Source: Burges, "From RankNet to LambdaRank to LambdaMART" (MSR-TR-2010-82).
     """
     top = int(max(train[1].max(initial=1), valid[1].max(initial=1)))
     gain = list(config.label_gain) or [2.0**grade - 1 for grade in range(top + 1)]
+    if len(gain) <= top:
+        raise ConfigError(
+            f"ranker.label_gain: {len(gain)} gains were given, but grades go up to {top}; give one "
+            f"for each grade from 0 to {top}, or none at all"
+        )
     params = {
         "objective": "lambdarank", "metric": "ndcg", "eval_at": [10], "label_gain": gain,
         "learning_rate": config.learning_rate, "num_leaves": config.leaves,

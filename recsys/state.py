@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 
+from recsys.asof import new_days
 from recsys.dataset import DAY, Log
 from recsys.neighbours import Neighbours, keep_strongest
 
@@ -48,6 +50,11 @@ class ItemState:
     price: np.ndarray  # (n_items,) float64 mean price paid, NaN = unknown
     follows: Neighbours  # what is taken after what
     precedes: Neighbours  # what is taken before what
+
+    @cached_property
+    def by_popularity(self) -> np.ndarray:
+        """(n_items,) item codes by recent popularity, then by all events, then by code."""
+        return np.lexsort((np.arange(len(self.count)), -self.count, -self.popularity))
 
 
 def state_at(
@@ -115,9 +122,7 @@ def _pairs(
     """Weigh each (earlier item, later item) of a user by distance and age; one basket both ways."""
     row, unit = taken.row, DAY if dated else 1
     day = taken.moment // unit
-    new_day = np.ones(len(taken), np.int64)
-    new_day[1:] = (day[1:] != day[:-1]) | (row[1:] != row[:-1])
-    number = np.cumsum(new_day)
+    number = np.cumsum(new_days(row, day))
     days = (as_of - taken.moment) / DAY if dated else np.zeros(len(taken))
     fresh = 0.5 ** (days / config.pair_days)
     total = sparse.csr_matrix((n_items, n_items), dtype=np.float64)

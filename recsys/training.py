@@ -21,6 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn.functional import cross_entropy, embedding
 
+from recsys.asof import new_days
 from recsys.dataset import Log
 from recsys.encoder import apply_head, moved_vectors
 from recsys.interest import UserPooling
@@ -84,8 +85,7 @@ def examples_in(log: Log, unit: int, text_of_item: np.ndarray, history: int) -> 
     """
     log = log.keep(log.grade > 0)
     row, day = log.row, log.moment // unit
-    new_day = np.ones(len(log), bool)
-    new_day[1:] = (row[1:] != row[:-1]) | (day[1:] != day[:-1])
+    new_day = new_days(row, day)
     begins = np.flatnonzero(new_day)[np.cumsum(new_day) - 1]  # where each event's day begins
     use = np.flatnonzero((begins > log.indptr[row]) & (log.weight > 0))
     at = begins[use, None] - 1 - np.arange(history)

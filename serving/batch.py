@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from features.item import popularity_order
 from pipelines import tracking
 from pipelines.config import fingerprint
 from pipelines.model import Recommender, at_moment, load_model
@@ -187,7 +186,7 @@ def lists_table(lists: Lists, user_ids: np.ndarray, method: Method) -> pa.Table:
 
 def fallback_table(method: Method, snapshot: Snapshot, moment: int, k: int) -> pa.Table:
     """Return the list for everybody unknown: what is popular now and on offer."""
-    items, order = method.items, popularity_order(snapshot.state)
+    items, order = method.items, snapshot.state.by_popularity
     offered = (items.available_from <= moment) & (moment < items.available_until)
     best = order[offered[order]][:k]
     return pa.table({

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from features.catalogue import active_features
-from pipelines.recommender import Method, Snapshot, look, table_of
+from pipelines.recommender import Method, look, snapshot_of, table_of
 from recsys.candidates import CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
@@ -64,10 +64,11 @@ def known_at(items: Items, log: Log, moment: int, dated: bool) -> dict[str, np.n
     tower, _ = train_head(frozen, examples, config, np.random.default_rng(0), epochs=1)
     texts = TextModel(text_of_item, frozen, tuned_vectors(tower, frozen), tower.pooling)
     state = state_at([log], moment, N_ITEMS, dated, StateConfig())
-    snapshot = Snapshot(state, cosine_neighbours([log], moment, N_ITEMS, 20), texts)
     quotas = {name: 4 for name in CandidateConfig.model_fields if name != "history_decay"}
     method = Method(items, CandidateConfig(**quotas), dated, exclude_seen=False)
     moments = np.full(N_USERS, moment)
+    cosine = cosine_neighbours([log], moment, N_ITEMS, 20)
+    snapshot = snapshot_of(method, state, cosine, texts)
     block = look(method, snapshot, log, log.users, moments)
     table = table_of(method, snapshot, block, active_features(dated))
     scores = {f"score {name}": values for name, values in block.scores.items()}

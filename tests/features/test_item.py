@@ -6,7 +6,7 @@ from math import log10
 import numpy as np
 import pytest
 
-from features.item import item_features, item_prices, popularity_order
+from features.item import item_features, item_prices
 from recsys.dataset import DAY
 from recsys.state import StateConfig
 
@@ -58,15 +58,6 @@ def test_a_price_is_the_catalogues_or_else_the_mean_paid(scene):
     np.testing.assert_array_equal(item_prices(state, scene.items), expected)
     table = item_features(state, scene.items, scene.dated)
     np.testing.assert_array_equal(table["item_price"], expected)
-
-
-def test_popularity_ties_are_broken_by_all_events_then_by_code(scene):
-    popularity, count = (
-        np.array([0, 2, 1, 1, 0, 0, 0, 0, 2.0]),
-        np.array([0, 5, 3, 4, 0, 1, 0, 0, 5]),
-    )
-    state = replace(scene.state, popularity=popularity, count=count)
-    assert popularity_order(state).tolist() == [1, 8, 3, 2, 5, 0, 4, 6, 7]
 
 
 def test_a_steady_item_has_trend_one(scene):

@@ -22,7 +22,8 @@ def texts():
 
 def table_of(scene, names, texts, candidates=None):
     return feature_table(names, scene.past, scene.moment, candidates or scene.candidates,
-                         scene.state, scene.items, texts, DECAY, scene.dated)  # fmt: skip
+                         item_features(scene.state, scene.items, scene.dated), scene.items, texts,
+                         DECAY, scene.dated)  # fmt: skip
 
 
 def test_columns_are_the_names_in_the_order_asked_for(scene, texts):

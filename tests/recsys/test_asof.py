@@ -29,10 +29,13 @@ def parts(past):
 def looked_back(rows, user, moment, unit):
     """Find the same for one request with a loop: no numpy, no limit."""
     mine = [row for row in rows if row[0] == user and row[1] < moment]
-    days = sorted({row[1] // unit for row in mine})
+
+    def days(some):
+        return {row[1] // unit for row in some if row[3] > 0}
+
     return [(item, when, grade, -1 if price != price else price,
-             len(days) - 1 - days.index(when // unit))
-            for _, when, item, grade, _, price in mine]  # fmt: skip
+             len(days(mine[at + 1 :]) - days(mine[: at + 1])))
+            for at, (_, when, item, grade, _, price) in enumerate(mine)]  # fmt: skip
 
 
 @DATED
@@ -64,6 +67,12 @@ def test_a_limit_keeps_the_most_recent_events_and_every_total(log_of, random_row
 def test_back_counts_active_days_so_one_basket_is_equally_far(log_of):
     log = log_of([(1, 2 * DAY, 0), (1, 2 * DAY + 5, 1), (1, 3 * DAY - 1, 2), (1, 9 * DAY, 3)])
     assert past_of(log, *np.array([[1], [99 * DAY]]), DAY, 9).back.tolist() == [1, 1, 1, 0]
+
+
+def test_a_day_of_looking_only_moves_nothing_further_back(log_of):
+    bought, looked = [(1, 2 * DAY, 0, 1), (1, 4 * DAY, 1, 1)], (1, 9 * DAY, 2, 0)
+    asked = np.array([[1], [99 * DAY]])
+    assert past_of(log_of([*bought, looked]), *asked, DAY, 9).back.tolist() == [1, 0, 0]
 
 
 def test_a_user_the_log_does_not_hold_has_an_empty_past(log_of):

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy import sparse
 
 from recsys.asof import past_of
 from recsys.candidates import (
+    CandidateConfig,
     block_size,
     history_matrix,
     mask_scores,
@@ -13,6 +15,7 @@ from recsys.candidates import (
     neighbour_scores,
     text_scores,
     top_items,
+    without_small,
 )
 
 N_REQUESTS, N_ITEMS = 6, 20
@@ -125,9 +128,16 @@ def test_the_top_is_sorted_and_never_longer_than_the_catalogue():
 def test_a_history_weighs_each_event_by_how_far_back_it_is(log_of):
     log = log_of([(1, 0, 3), (1, 0, 4), (1, 2, 3), (1, 5, 0, 0), (1, 6, 4), (2, 0, 1, 0)])
     past = past_of(log, np.array([1, 2, 9]), np.full(3, 9), 1, 9)
-    expected = np.zeros((3, 5))  # user 1: back 3, 3, 2, (1, shown only), 0
-    expected[0, 3], expected[0, 4] = 0.5**3 + 0.5**2, 0.5**3 + 0.5**0
+    expected = np.zeros((3, 5))  # user 1: back 2, 2, 1, (shown only), 0
+    expected[0, 3], expected[0, 4] = 0.5**2 + 0.5**1, 0.5**2 + 0.5**0
     np.testing.assert_array_equal(history_matrix(past, 5, 0.5).toarray(), expected)
+
+
+def test_what_weighs_little_is_left_out_and_the_rest_stays():
+    weights = sparse.csr_matrix(np.array([[1, 0.5, 0], [0.1, 0, 0.05]], np.float32))
+    some = without_small(weights, 0.1)
+    assert some.toarray().tolist() == np.float32([[1, 0.5, 0], [0.1, 0, 0]]).tolist()
+    assert (some.nnz, weights.nnz) == (3, 4)
 
 
 def test_a_neighbour_score_sums_the_strengths_of_all_past_items():
@@ -157,3 +167,10 @@ def test_equal_scores_are_taken_by_ascending_item():
     n, quota = 500, 40
     merged = merge_candidates({"a": np.zeros((2, n), np.float32)}, {"a": quota}, {})
     assert merged.item.tolist() == [*range(quota), *range(quota)]
+
+
+@pytest.mark.parametrize(("each", "said"), [(0, "add up to 0"), (2_000, "add up to 12,000")])
+def test_quotas_that_leave_nothing_or_too_much_to_rank_are_refused(each, said):
+    quotas = [name for name in CandidateConfig.model_fields if name != "history_decay"]
+    with pytest.raises(ValidationError, match=f"{said} candidates; they must be 1 to 10,000"):
+        CandidateConfig(**dict.fromkeys(quotas, each))

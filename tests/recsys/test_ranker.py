@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys.errors import NotFittedError
+from recsys.errors import ConfigError, NotFittedError
 from recsys.ranker import RankerConfig, fit_ranker, ranker_from_text, training_rows
 
 FEATURES = ("noise", "truth", "name, with: odd [signs]")
@@ -121,3 +121,9 @@ def test_no_rows_have_no_scores(ranker):
 def test_a_missing_value_is_a_value(ranker):
     table = np.full((2, 3), np.nan, np.float32)
     assert np.isfinite(ranker.predict(table)).all()
+
+
+def test_a_grade_without_a_gain_is_refused_in_words():
+    config = CONFIG.model_copy(update={"label_gain": (0.0, 1.0)})
+    with pytest.raises(ConfigError, match="label_gain: 2 gains were given, but grades go up to 2"):
+        fit_ranker(world(0), world(1), FEATURES, config, seed=0)

@@ -139,6 +139,14 @@ def test_buckets_in_any_number_and_order_count_the_same(log_of, random_rows, dat
             np.testing.assert_allclose(one, other, rtol=1e-6, err_msg=field.name)
 
 
+def test_popularity_ties_are_broken_by_all_events_then_by_code(log_of):
+    popularity = np.array([0, 2, 1, 1, 0, 0, 0, 0, 2.0])
+    count = np.array([0, 5, 3, 4, 0, 1, 0, 0, 5])
+    state = state_at([log_of([(1, 0, 1)])], DAY, 9, True, CONFIG)
+    state = replace(state, popularity=popularity, count=count)
+    assert state.by_popularity.tolist() == [1, 8, 3, 2, 5, 0, 4, 6, 7]
+
+
 def test_the_future_is_not_counted(log_of, random_rows):
     log = log_of(random_rows(3, True))
     state = state_at([log], 20 * DAY, N_ITEMS, True, CONFIG)
