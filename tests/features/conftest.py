@@ -36,10 +36,12 @@ class Scene:
         """The request's rows strictly before its moment, oldest first, with how far back."""
         mine = [row for row in self.rows
                 if row[0] == self.user[request] and row[1] < self.moment[request]]  # fmt: skip
-        days = [{row[1] // self.unit for row in some if row[3] > 0}
-                for at in range(len(mine)) for some in (mine[: at + 1], mine[at + 1 :])]  # fmt: skip
-        backs = [len(later - now) for now, later in zip(days[::2], days[1::2], strict=True)]
-        return [(*row, back) for row, back in zip(mine, backs, strict=True)]
+
+        def days(some):
+            return {row[1] // self.unit for row in some if row[3] > 0}
+
+        return [(*row, len(days(mine[at + 1 :]) - days(mine[: at + 1])))
+                for at, row in enumerate(mine)]  # fmt: skip
 
     def days_ago(self, request, row):
         return (self.moment[request] - row[1]) / DAY
