@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        settings = {
-            "run_dir": str(asked.run_dir or temporary),
-            "data.events": str(asked.data / "events.parquet"),
-            "data.items": str(asked.data / "items.parquet"),
-            "split.protocol": asked.protocol,
-        }
-        overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        run_dir = asked.run_dir or Path(temporary)
         try:
-            config = load_toml(RunConfig, None, overrides + asked.set)
+            config = config_of(asked.data, asked.protocol, run_dir, asked.set)
             with showing() as show:
                 trained = train(config, show)
         except RecsysError as error:
@@ -63,10 +58,23 @@ def main() -> None:
         asked.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
+def config_of(data: Path, protocol: str, run_dir: Path, overrides: Sequence[str]) -> RunConfig:
+    """Return the defaults on a folder of data, with overrides."""
+    settings = {
+        "run_dir": str(run_dir),
+        "data.events": str(data / "events.parquet"),
+        "data.items": str(data / "items.parquet"),
+        "split.protocol": protocol,
+    }
+    own = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    return load_toml(RunConfig, None, [*own, *overrides])
+
+
 def describe_run(data: str) -> dict[str, Any]:
     """Return what makes a number a result: data, command, commit, machine, date."""
+    module = f"benchmarks.{Path(sys.argv[0]).stem}"
     return {
-        "data": data, "command": "python -m benchmarks.quality " + " ".join(sys.argv[1:]),
+        "data": data, "command": " ".join(["python -m", module, *sys.argv[1:]]),
         "commit": git_commit(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(), "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }  # fmt: skip

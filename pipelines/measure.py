@@ -17,6 +17,7 @@ from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show
 from pipelines.windows import Fitted
 from recsys.baselines import fit_als
+from recsys.evaluation import paired_interval
 from recsys.ranker import Ranker
 
 
@@ -41,15 +42,22 @@ def outcome_of(
 def choose_refit(
     run: Run, first: Learned, second: Learned, rankers: dict[str, Ranker]
 ) -> tuple[Outcome, Learned]:
-    """Decide on the valid window whether the encoder's second fit keeps what the ranker learned."""
+    """Decide on the valid window whether the encoder's second fit keeps what the ranker learned.
+
+    It is used unless it is clearly worse there (paired interval over users): it knows more, and a
+    coin toss between two fits would throw that away half the time.
+    """
     start = run.prepared.windows.valid
     outcome = outcome_of(run, "valid", run.fitted(second, start), rankers)
     if second is first or run.config.evaluation.refit_encoder == "always":
         return outcome, second
     only_full = {"full": rankers["full"]}
     kept = outcome_of(run, "valid", run.fitted(first, start), only_full, with_als=False)
-    better = [np.nanmean(model_metrics(some, "full")["ndcg_at_10"]) for some in (outcome, kept)]
-    if better[0] >= better[1]:
+    without, refitted = (model_metrics(some, "full")["ndcg_at_10"] for some in (kept, outcome))
+    rng = np.random.default_rng(run.config.seed)
+    loss, low, high = paired_interval(without, refitted, outcome.user, rng)
+    run.show("choose refit", 1, 1, f"without it NDCG@10 {loss:+.4f} [{low:+.4f}, {high:+.4f}]")
+    if not low > 0:
         return outcome, second
     both = replace(
         outcome,

@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipelines.embeddings import encode_cached
-from pipelines.prepared import Prepared
 from pipelines.settings import RunConfig
 from recsys.asof import last_items, past_of
 from recsys.candidates import block_size, text_scores, top_items
-from recsys.dataset import DAY, Log, concat
+from recsys.dataset import DAY, Log
 from recsys.encoder import TextEncoder, load_encoder, without_head
 from recsys.finetuning import last_layers, tune_layers
 from recsys.interest import TextModel, user_vectors
 from recsys.metrics import ranks_from_scores, request_metrics
-from recsys.split import Requests, requests_in
+from recsys.split import Requests, Windows, requests_in
 from recsys.training import (
     Examples,
     Tower,
@@ -57,21 +56,32 @@ def distinct_texts(texts: np.ndarray) -> tuple[list[str], np.ndarray]:
     return distinct.tolist(), text_of_item.astype(np.int64)
 
 
-def learn_texts(prepared: Prepared, config: RunConfig, exclude_seen: bool, show: Show) -> Learned:
+def learn_texts(
+    item_texts: np.ndarray, log: Log, windows: Windows, config: RunConfig, exclude_seen: bool,
+    show: Show,
+) -> Learned:  # fmt: skip
     """Fine-tune on the encoder window: head first, then layers if they help, early stopped.
 
     The last tenth of the window decides when to stop and whether the layers are kept, so the
     result is never worse than the frozen encoder there.
+
+    Args:
+        item_texts: (n_items,) text of each item.
+        log: all events; those of the later windows are not looked at.
+        windows: where the encoder window ends.
+        config: encoder, training and where vectors are cached.
+        exclude_seen: whether what a user took before is left out of their list.
+        show: progress.
     """
-    items, rng = prepared.items(), np.random.default_rng([config.seed, 1])
-    texts, text_of_item = distinct_texts(items.text)
+    rng = np.random.default_rng([config.seed, 1])
+    texts, text_of_item = distinct_texts(item_texts)
     frozen_encoder = load_encoder(config.encoder)
     last_layers(frozen_encoder.model, config.training.layers)  # refused before any text is encoded
     frozen = encode(frozen_encoder, texts, config, show, "encode texts")
-    log, stop = concat(prepared.logs()), stopping_moment(prepared)
-    windows, training = prepared.windows, config.training
+    stop, training = stopping_moment(log, windows), config.training
     examples = examples_in(log.before(stop), windows.unit, text_of_item, training.history)
-    requests = stopping_requests(prepared, log, stop, rng)
+    requests = requests_in(log, windows, stop, windows.ranker)
+    requests = requests.take(np.sort(rng.permutation(len(requests))[:STOPPING_REQUESTS]))
 
     def score(tower: Tower, pooled: np.ndarray) -> float:
         vectors = tuned_vectors(tower, pooled)
@@ -139,24 +149,12 @@ def encode(
     return encode_cached(without_head(encoder), texts, config.run_dir / "embeddings", advance)
 
 
-def stopping_moment(prepared: Prepared) -> int:
+def stopping_moment(log: Log, windows: Windows) -> int:
     """Return where the last tenth of the encoder window begins, at a midnight."""
-    windows = prepared.windows
     if not windows.dated:
         return windows.ranker - 1
-    days = [log.moment[(log.moment < windows.ranker) & (log.grade > 0)] // DAY
-            for log in prepared.buckets()]  # fmt: skip
-    day = np.sort(np.concatenate(days))
+    day = np.sort(log.moment[(log.moment < windows.ranker) & (log.grade > 0)] // DAY)
     return int(day[int(0.9 * len(day))]) * DAY
-
-
-def stopping_requests(
-    prepared: Prepared, log: Log, stop: int, rng: np.random.Generator
-) -> Requests:
-    """Draw the requests that early stopping looks at, from the last tenth of the encoder window."""
-    requests = requests_in(log, prepared.windows, stop, prepared.windows.ranker)
-    drawn = rng.permutation(len(requests))[:STOPPING_REQUESTS]
-    return requests.take(np.sort(drawn))
 
 
 def interest_ndcg(

@@ -76,7 +76,9 @@ def learn(run: Run, tags: dict[str, str]) -> tuple[Learned, dict[str, Ranker], d
         for name in ("full", "ranker_without_text")
     }
     with tracking.run("encoder", tags, nested=True), stages.measure("encoder"):
-        first = learn_texts(run.prepared, config, run.method.exclude_seen, run.show)
+        first = learn_texts(
+            run.method.items.text, log, windows, config, run.method.exclude_seen, run.show
+        )
         tracking.log_curve("stopping/ndcg_at_10", first.curve)
     with stages.measure("encoder refit"):
         second = first

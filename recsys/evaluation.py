@@ -48,14 +48,9 @@ def bootstrap_interval(
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
     """
-    columns = values[:, None] if values.ndim == 1 else values
-    sums, counts = _per_user(columns, user)
-    means = np.full((columns.shape[1], n_resamples), np.nan)
-    n_users = sums.shape[1]
-    step = max(1, WEIGHTS_AT_A_TIME // max(1, n_users))
-    for start in range(0, n_resamples if n_users else 0, step):
-        weights = _times_drawn(n_users, min(step, n_resamples - start), rng)
-        means[:, start : start + step] = _ratio(_total(sums, weights), _total(counts, weights))
+    means = _resampled_means(
+        values[:, None] if values.ndim == 1 else values, user, rng, n_resamples
+    )
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=1)
     return low.reshape(values.shape[1:])[()], high.reshape(values.shape[1:])[()]
@@ -88,6 +83,35 @@ def paired_interval(
     return mean_over_requests(a - b), low, high
 
 
+def ratio_interval(
+    a: np.ndarray,
+    b: np.ndarray,
+    user: np.ndarray,
+    rng: np.random.Generator,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float, float]:
+    """Bound the ratio of two models' means, a over b, on the same requests.
+
+    Args:
+        a: (n_requests,) float64; a request that is NaN in either is left out of both.
+        b: like `a`, row for row the same requests.
+        user: (n_requests,) int64 user code.
+        rng: source of the draws.
+        n_resamples: see `bootstrap_interval`.
+        level: see `bootstrap_interval`.
+
+    Returns:
+        (ratio, low, high); infinite where b's mean is 0, NaN where both are.
+    """
+    both = np.where((np.isnan(a) | np.isnan(b))[:, None], np.nan, np.stack([a, b], 1))
+    means = _resampled_means(both, user, rng, n_resamples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = float(np.divide(*mean_over_requests(both)))
+        low, high = np.quantile(means[0] / means[1], [(1 - level) / 2, (1 + level) / 2])
+    return ratio, float(low), float(high)
+
+
 def history_slices(n_events: np.ndarray) -> dict[str, np.ndarray]:
     """Split requests by how much is known of the user.
 
@@ -100,6 +124,20 @@ def history_slices(n_events: np.ndarray) -> dict[str, np.ndarray]:
     return {
         name: (n_events >= low) & (n_events < high) for name, (low, high) in HISTORY_BINS.items()
     }
+
+
+def _resampled_means(
+    columns: np.ndarray, user: np.ndarray, rng: np.random.Generator, n_resamples: int
+) -> np.ndarray:
+    """(n_metrics, n_resamples) means over the requests of drawn users; NaN where nothing is."""
+    sums, counts = _per_user(columns, user)
+    means = np.full((columns.shape[1], n_resamples), np.nan)
+    n_users = sums.shape[1]
+    step = max(1, WEIGHTS_AT_A_TIME // max(1, n_users))
+    for start in range(0, n_resamples if n_users else 0, step):
+        weights = _times_drawn(n_users, min(step, n_resamples - start), rng)
+        means[:, start : start + step] = _ratio(_total(sums, weights), _total(counts, weights))
+    return means
 
 
 def _per_user(columns: np.ndarray, user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,12 @@
 """Fine-tuning: the text encoder learns that a user's past should point at what the user takes next.
 
 Loss: for each event, softmax over texts of scale * cos(user vector before the day, text vector),
-against the event's own text, weighted by the event's weight. All distinct texts are in the
-denominator while there are few; of many, a uniform sample stands for the rest, its logits raised by
-log(rest / sample) so that the sum stays right in expectation (sampled softmax; Jean et al. 2015).
-Items that share a text are one target, so none is another's false negative.
+against the event's own text, weighted by the event's weight. All distinct texts that anybody took
+are in the denominator while there are few; of many, a uniform sample stands for the rest, its
+logits raised by log(rest / sample) so that the sum stays right in expectation (sampled softmax;
+Jean et al. 2015). A text that nobody took yet is no negative: it would be pushed away from
+everybody before it had a chance. Items that share a text are one target, so none is another's false
+negative.
 
 Two stages, cheapest first. `train_head` moves a residual head over frozen vectors and the user
 pooling: no text is encoded, a pass over the data takes seconds. `recsys.finetuning` then unfreezes
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -56,6 +59,11 @@ class Examples:
     past: np.ndarray  # (n, history) int64 text codes, most recent first, -1 = none
     target: np.ndarray  # (n,) int64 text code
     weight: np.ndarray  # (n,) float32
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """(n_known,) int64 ascending text codes that anybody took."""
+        return np.unique(np.append(self.target, self.past[self.past >= 0]))
 
 
 @dataclass(frozen=True)
@@ -172,7 +180,7 @@ def batch_loss(
     """
     past = examples.past[rows]
     past = np.where(rng.random(past.shape) < config.dropout, -1, past)
-    texts, logit_shift = _denominator(examples.target[rows], len(vectors), config, rng)
+    texts, logit_shift = _denominator(examples.target[rows], examples.known, config, rng)
     if among is not None:
         texts, logit_shift = among, np.zeros(len(among), np.float32)
     live = np.unique(np.concatenate([texts, past[past >= 0]]))
@@ -188,15 +196,15 @@ def batch_loss(
 
 
 def _denominator(
-    targets: np.ndarray, n_texts: int, config: TrainingConfig, rng: np.random.Generator
+    targets: np.ndarray, known: np.ndarray, config: TrainingConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the texts of one step's softmax, ascending, and what to add to their logits."""
-    if n_texts <= 2 * config.negative_texts:
-        return np.arange(n_texts), np.zeros(n_texts, np.float32)
-    sampled = rng.choice(n_texts, config.negative_texts, replace=False)
+    if len(known) <= 2 * config.negative_texts:
+        return known, np.zeros(len(known), np.float32)
+    sampled = rng.choice(known, config.negative_texts, replace=False)
     texts = np.union1d(targets, sampled)
     drawn = ~np.isin(texts, targets)
-    rest = n_texts - (len(texts) - drawn.sum())
+    rest = len(known) - (len(texts) - drawn.sum())
     return texts, np.where(drawn, np.log(rest / drawn.sum()), 0.0).astype(np.float32)
 
 

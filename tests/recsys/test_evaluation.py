@@ -8,6 +8,7 @@ from recsys.evaluation import (
     history_slices,
     mean_over_requests,
     paired_interval,
+    ratio_interval,
 )
 
 
@@ -101,6 +102,18 @@ def test_a_request_unknown_to_one_model_counts_for_neither():
     difference, low, high = paired_interval(a, b, np.arange(4), np.random.default_rng(0))
     assert difference == (1 + 2) / 2
     assert (low, high) == (1, 2)
+
+
+def test_a_ratio_is_that_of_the_means_and_pairing_makes_it_sharp():
+    rng = np.random.default_rng(0)
+    user, b = np.repeat(np.arange(300), 3), rng.random(900)
+    a, drawn = 1.5 * b, np.random.default_rng(1)
+    a[5] = np.nan  # left out of both
+    assert ratio_interval(a, b, user, drawn) == pytest.approx((1.5, 1.5, 1.5))
+    other = rng.random(900)
+    ratio, low, high = ratio_interval(other, b, user, drawn)
+    assert ratio == pytest.approx(other.mean() / b.mean())
+    assert low < ratio < high and high - low > 0.05
 
 
 @pytest.mark.parametrize("values", [np.zeros(0), np.full(3, np.nan)])

@@ -193,17 +193,27 @@ def test_an_untrained_tower_leaves_vectors_as_they_are(vectors):
 
 def test_the_loss_is_the_weighted_softmax_written_out(vectors, planted):
     tower, _ = trained(vectors, planted, epochs=1)
-    rows, weight = np.array([0, 7, 9]), np.array([1, 2, 5])
-    examples = Examples(planted.past[rows], planted.target[rows], weight.astype(np.float32))
+    weight = np.array([1, 2, 5])
+    examples = Examples(planted.past[[0, 7, 9]], planted.target[[0, 7, 9]],
+                        weight.astype(np.float32))  # fmt: skip
+    known = sorted({*examples.target, *examples.past[examples.past >= 0]})
     config = CONFIG.model_copy(update={"dropout": 0.0})
     found = batch_loss(tower, torch.from_numpy(vectors), examples, np.arange(3), config,
                        np.random.default_rng(0))  # fmt: skip
     items = apply_head(torch.from_numpy(vectors), tower.head).detach().numpy()
     logits = tower.log_scale.exp().item() * user_vectors(tower.pooling, items, examples.past)
     logits = logits @ items.T
-    each = [np.log(np.exp(row).sum()) - row[target]
+    each = [np.log(np.exp(row[known]).sum()) - row[target]
             for row, target in zip(logits, examples.target, strict=True)]  # fmt: skip
     assert found.item() == pytest.approx((weight * each).sum() / weight.sum(), rel=1e-4)
+
+
+def test_a_text_that_nobody_took_is_no_negative(vectors, planted):
+    unseen = unit_rows(np.random.default_rng(5), 3)
+    more = np.vstack([vectors, unseen])
+    assert len(planted.known) == N_TEXTS
+    one, other = (trained(some, planted, epochs=2)[0] for some in (vectors, more))
+    assert are_equal(one, other)
 
 
 def test_a_sampled_denominator_is_right_in_expectation(vectors, planted):

@@ -1,0 +1,158 @@
+"""What fine-tuning does to the text encoder, text alone: seen items, unseen items, shuffled texts.
+
+    python -m benchmarks.encoder --data DIR --protocol time --json out.json
+
+Three parts, all over the full catalogue and without any other signal:
+
+test      NDCG@10 on the test window, fine-tuned over frozen, as in a training run
+unseen    a fifth of the items is taken out of the log before training; recall@20 among those items,
+          for the users who took them, from what else they took (as beeFormer measures it; recall is
+          of all items the user took)
+shuffled  item texts dealt out at random before training: what is left is not text
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.quality import config_of, describe_run
+from pipelines.measure import outcome_of
+from pipelines.report import model_metrics
+from pipelines.run import Run, method_of, prepare_data
+from pipelines.settings import RunConfig
+from pipelines.stages import Stages
+from pipelines.textmodel import Learned, Show, learn_texts, refit
+from recsys.asof import last_items, past_of
+from recsys.candidates import block_size, top_items
+from recsys.dataset import Log, concat
+from recsys.errors import RecsysError
+from recsys.evaluation import bootstrap_interval, mean_over_requests, ratio_interval
+from recsys.metrics import ranks_from_scores, request_metrics
+from recsys.progress import showing
+
+PARTS = ("test", "unseen", "shuffled")
+MODELS = ("popularity", "frozen_encoder", "tuned_encoder")
+UNSEEN_SHARE, UNSEEN_USERS = 0.2, 5_000
+
+
+def main() -> None:
+    """Measure the parts asked for, print them as a table, write them as JSON."""
+    parser = argparse.ArgumentParser(prog="benchmarks.encoder", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the two tables")
+    parser.add_argument("--protocol", choices=["time", "leave_last_out"], required=True)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--json", type=Path, help="where to write the numbers")
+    parser.add_argument("--run-dir", type=Path, help="keep the vectors here (default: nowhere)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        run_dir = asked.run_dir or Path(temporary)
+        try:
+            config = config_of(asked.data, asked.protocol, run_dir, asked.set)
+            with showing() as show:
+                found = {part: measured(part, config, show) for part in asked.parts}
+        except RecsysError as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)
+    table = Table("part", "model", "value [95 %]", "over frozen [95 %]", title=asked.data.name)
+    for part, numbers in found.items():
+        for name, (value, low, high) in numbers["models"].items():
+            over = "{:.2f} [{:.2f}, {:.2f}]".format(*numbers["ratio"])
+            what = f"{part}, {numbers['metric']}, {numbers['requests']:,} requests"
+            table.add_row(what, name, f"{value:.4f} [{low:.4f}, {high:.4f}]",
+                          over if name == "tuned_encoder" else "")  # fmt: skip
+    Console(width=150).print(table)
+    report = found | {"run": describe_run(asked.data.name)}
+    if asked.json:
+        asked.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def measured(part: str, config: RunConfig, show: Show) -> dict[str, Any]:
+    """Train and measure one part: values and their ratio with intervals over users."""
+    prepared, began = prepare_data(config, show), time.perf_counter()
+    method, log = method_of(config, prepared), concat(prepared.logs())
+    rng = np.random.default_rng([config.seed, 30])
+    if part == "shuffled":
+        dealt = rng.permutation(method.items.text)
+        method = replace(method, items=replace(method.items, text=dealt))
+    run = Run(config, prepared, method, Stages(), show)
+    if part == "unseen":
+        removed = rng.random(len(method.items)) < UNSEEN_SHARE
+        learned = learned_before_test(run, log.keep(~removed[log.item]))
+        metric, user, values = "recall_at_20", *unseen_recall(run, learned, log, removed)
+    else:
+        learned = learned_before_test(run, log)
+        fitted = run.fitted(learned, prepared.windows.test)
+        outcome = outcome_of(run, "test", fitted, {}, with_als=False)
+        metric, user = "ndcg_at_10", outcome.user
+        values = {name: model_metrics(outcome, name)[metric] for name in MODELS}
+
+    def interval(name: str) -> tuple[float, ...]:
+        ends = bootstrap_interval(values[name], user, np.random.default_rng(config.seed))
+        return (float(mean_over_requests(values[name])), *map(float, ends))
+
+    ratio = ratio_interval(values["tuned_encoder"], values["frozen_encoder"], user,
+                           np.random.default_rng(config.seed))  # fmt: skip
+    return {
+        "metric": metric, "requests": int(np.isfinite(values["tuned_encoder"]).sum()),
+        "models": {name: interval(name) for name in values}, "ratio": ratio,
+        "curve": learned.curve, "seconds": time.perf_counter() - began,
+    }  # fmt: skip
+
+
+def learned_before_test(run: Run, log: Log) -> Learned:
+    """Fine-tune as a training run does, and refit on everything before the test window."""
+    windows, items = run.prepared.windows, run.method.items
+    learned = learn_texts(items.text, log, windows, run.config, run.method.exclude_seen, run.show)
+    for end in (windows.valid, windows.test):
+        learned = refit(learned, log.before(end), windows.unit, run.config, run.show)
+    return learned
+
+
+def unseen_recall(
+    run: Run, learned: Learned, log: Log, removed: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Rank the removed items for users who took any, from the other items they took.
+
+    Returns:
+        (n_users,) user codes, and model -> (n_users,) recall@20.
+    """
+    windows, texts = run.prepared.windows, learned.text_model()
+    log = log.before(windows.test)
+    log = log.keep(log.grade > 0)
+    kept, gone = log.keep(~removed[log.item]), log.keep(removed[log.item])
+    user = np.intersect1d(log.users[np.unique(kept.row)], log.users[np.unique(gone.row)])
+    drawn = np.random.default_rng([run.config.seed, 31]).permutation(len(user))[:UNSEEN_USERS]
+    user = user[np.sort(drawn)]
+    code = np.cumsum(removed) - 1  # of a removed item, among the removed ones
+    text = texts.text_of_item[removed]
+    parts: dict[str, list[np.ndarray]] = {"frozen_encoder": [], "tuned_encoder": []}
+    for at in range(0, len(user), block_size(len(text))):
+        some = user[at : at + block_size(len(text))]
+        past = past_of(kept, some, np.full(len(some), windows.test), windows.unit, len(kept))
+        vectors = texts.users(last_items(past, texts.pooling.history))
+        wanted = past_of(gone, some, np.full(len(some), windows.test), windows.unit, len(gone))
+        pairs = np.unique(wanted.request * len(text) + code[wanted.item])
+        request, item = np.divmod(pairs, len(text))
+        for name, users, table in zip(parts, vectors, (texts.frozen, texts.tuned), strict=True):
+            scores = users @ table[text].T
+            least = top_items(scores, 20)[1][:, -1]
+            rank = ranks_from_scores(scores, request, item, least, 20)
+            metrics = request_metrics(request, np.ones(len(item), int), rank, len(some), (20,))
+            parts[name].append(metrics["recall_at_20"])
+    return user, {name: np.concatenate(values) for name, values in parts.items()}
+
+
+if __name__ == "__main__":
+    main()
