@@ -100,7 +100,8 @@ def _outcome(
         listed[name][rows.request[order[top]], place[top] - 1] = rows.item[order[top]]
     rows = block.candidates
     found = {name: _look_up(rows, np.arange(len(rank)), rank, request, item, len(method.items))
-             for name, rank in rows.rank.items()}  # fmt: skip
+             for name, rank in rows.rank.items()
+             if getattr(method.candidates, name, 0)}  # fmt: skip
     found["union"] = np.min(list(found.values()), axis=0)
     return Outcome(
         some.user, block.past.total, request, item, grade, ~known[item], ranks,

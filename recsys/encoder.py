@@ -53,6 +53,12 @@ class TextEncoder:
         """Width of the vectors."""
         return self.head.shape[0]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer is."""
+        found: torch.device = next(self.model.parameters()).device
+        return found
+
     def encode(
         self, texts: Sequence[str], on_batch: Callable[[int], None] = lambda done: None
     ) -> np.ndarray:
@@ -90,15 +96,19 @@ class TextEncoder:
     @torch.inference_mode()
     def pool(self, batch: Any) -> torch.Tensor:
         """Mean of the last hidden states over the real tokens: (n, dim), before head and norm."""
-        device = next(self.model.parameters()).device
-        batch = batch.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
             hidden = self.model(**batch).last_hidden_state
         return mean_pool(hidden.float(), batch["attention_mask"])
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that change with the weights, the tokenizer or `max_tokens`."""
-        digest = hashlib.sha256(f"{self.config.max_tokens} {len(self.tokenizer)}".encode())
+        """Return 16 hex digits that change with weights, tokenizer, `max_tokens` or precision."""
+        digest = hashlib.sha256(f"{self.config.max_tokens} {has_bfloat16(self.device)}".encode())
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        rules = json.loads(fast.to_str()) if fast else self.tokenizer.get_vocab()
+        for last_used in ("truncation", "padding"):  # of the last batch: no rule of its own
+            rules.pop(last_used, None)
+        digest.update(json.dumps(rules, sort_keys=True).encode())
         for name, weight in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(weight.cpu().numpy().tobytes())
