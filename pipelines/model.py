@@ -2,7 +2,7 @@
 
 encoder/             fine-tuned, as sentence-transformers loads it
 frozen_encoder/      the pre-trained transformer, where layers were tuned; else encoder/ has it
-pooling.safetensors  the encoder's head as trained, and user vectors from past items
+pooling.safetensors  the head as trained and the one it was trained on; user vectors from past items
 ranker.txt           LightGBM
 card.json            settings, features and lineage; written last
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 
@@ -26,8 +28,8 @@ from recsys.encoder import (
     TextEncoder,
     load_encoder,
     moved_vectors,
+    stacked,
     with_head,
-    without_head,
 )  # fmt: skip
 from recsys.errors import ConfigError
 from recsys.interest import TextModel, UserPooling
@@ -41,7 +43,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int = 1
+    version: Literal[2] = 2
     dated: bool
     exclude_seen: bool
     encoder: EncoderConfig
@@ -61,8 +63,9 @@ class Recommender:
     """A loaded model."""
 
     card: ModelCard
-    encoder: TextEncoder
+    encoder: TextEncoder  # under the head that it came with
     frozen_encoder: TextEncoder
+    head: torch.Tensor  # (dim, dim) trained, on top of the encoder
     pooling: UserPooling
     ranker: Ranker
 
@@ -71,12 +74,14 @@ def save_model(folder: Path, learned: Learned, ranker: Ranker, card: ModelCard) 
     """Write the model into an empty or missing folder."""
     folder.mkdir(parents=True, exist_ok=True)
     head = learned.tower.head.detach()
-    with_head(learned.tuned_encoder, head).save(folder / "encoder")
+    own = learned.tuned_encoder.head.cpu()
+    with_head(learned.tuned_encoder, stacked(own, head)).save(folder / "encoder")
     if learned.layers_kept:
         learned.frozen_encoder.save(folder / "frozen_encoder")
     pooling = learned.tower.pooling.state_dict()
     weights = {name: value.contiguous() for name, value in pooling.items()}
-    save_file(weights | {"head": head.contiguous()}, folder / "pooling.safetensors")
+    heads = {"head": head.contiguous(), "own_head": own.contiguous()}
+    save_file(weights | heads, folder / "pooling.safetensors")
     (folder / "ranker.txt").write_text(ranker.to_text())
     (folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
 
@@ -102,16 +107,19 @@ def load_model(folder: Path) -> Recommender:
             "compute; use the version that trained it, or train again"
         )
     encoder = load_encoder(card.encoder.model_copy(update={"model": str(folder / "encoder")}))
+    weights = load_file(
+        folder / "pooling.safetensors"
+    )  # exact; the Dense module holds heads plus 1
+    head, own = weights.pop("head"), weights.pop("own_head")
+    frozen = encoder = with_head(encoder, own)
     frozen_folder = folder / "frozen_encoder"
-    frozen = without_head(encoder)
     if frozen_folder.exists():
         frozen = load_encoder(card.encoder.model_copy(update={"model": str(frozen_folder)}))
-    weights = load_file(folder / "pooling.safetensors")
-    encoder = with_head(encoder, weights.pop("head"))  # exact; the Dense module holds it plus one
+        frozen = with_head(frozen, own)
     pooling = UserPooling(encoder.dim, card.history)
     pooling.load_state_dict(weights)
     ranker = ranker_from_text((folder / "ranker.txt").read_text(), card.features)
-    return Recommender(card, encoder, frozen, pooling.eval(), ranker)
+    return Recommender(card, encoder, frozen, head, pooling.eval(), ranker)
 
 
 def at_moment(
@@ -137,8 +145,8 @@ def at_moment(
         )
     texts, text_of_item = distinct_texts(items.text)
     frozen = encode_cached(recommender.frozen_encoder, texts, embeddings)
-    pooled = encode_cached(without_head(recommender.encoder), texts, embeddings)
-    tuned = moved_vectors(pooled, recommender.encoder.head)
+    pooled = encode_cached(recommender.encoder, texts, embeddings)
+    tuned = moved_vectors(pooled, recommender.head)
     text_model = TextModel(text_of_item, frozen, tuned, recommender.pooling)
     cosine = cosine_neighbours(prepared.buckets(), as_of, len(items), card.state.neighbours)
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)

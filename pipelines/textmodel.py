@@ -12,7 +12,7 @@ from pipelines.settings import RunConfig
 from recsys.asof import last_items, past_of
 from recsys.candidates import block_size, text_scores, top_items
 from recsys.dataset import DAY, Log
-from recsys.encoder import TextEncoder, load_encoder, without_head
+from recsys.encoder import TextEncoder, load_encoder
 from recsys.finetuning import last_layers, tune_layers
 from recsys.interest import TextModel, user_vectors
 from recsys.metrics import ranks_from_scores, request_metrics
@@ -35,10 +35,10 @@ class Learned:
     """The text side after fine-tuning on the encoder window."""
 
     frozen_encoder: TextEncoder
-    tuned_encoder: TextEncoder  # its transformer; the head is the tower's
+    tuned_encoder: TextEncoder  # with tuned layers, if any; the tower's head comes on top
     text_of_item: np.ndarray  # (n_items,) int64
     frozen: np.ndarray  # (n_texts, dim) unit vectors of the pre-trained encoder
-    pooled: np.ndarray  # (n_texts, dim) unit vectors of the tuned transformer, without a head
+    pooled: np.ndarray  # (n_texts, dim) unit vectors of the tuned encoder, under the tower's head
     tower: Tower
     curve: list[float]  # NDCG@10 on the stopping window: frozen, then after each epoch of the head
     layers_score: float  # the same after tuning layers; NaN if not tried
@@ -146,7 +146,7 @@ def encode(
         done += count
         show(task, done, len(texts), "texts")
 
-    return encode_cached(without_head(encoder), texts, config.run_dir / "embeddings", advance)
+    return encode_cached(encoder, texts, config.run_dir / "embeddings", advance)
 
 
 def stopping_moment(log: Log, windows: Windows) -> int:

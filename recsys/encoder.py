@@ -166,14 +166,17 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     return TextEncoder(model.to(device), tokenizer, head, config)
 
 
-def without_head(encoder: TextEncoder) -> TextEncoder:
-    """Return the encoder's transformer alone (shared, not copied)."""
-    return with_head(encoder, torch.zeros_like(encoder.head))
-
-
 def with_head(encoder: TextEncoder, head: torch.Tensor) -> TextEncoder:
     """Return the encoder's transformer (shared, not copied) under another head (dim, dim)."""
     return TextEncoder(encoder.model, encoder.tokenizer, head, encoder.config)
+
+
+def stacked(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the one head (dim, dim) that does what `first` and then `second` do.
+
+    (I + first)(I + second) - I; the norm in between only scales a vector, so it may be left out.
+    """
+    return first + second + first @ second
 
 
 def model_folder(name: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from recsys.encoder import TextEncoder, has_bfloat16, mean_pool
+from recsys.encoder import TextEncoder, apply_head, has_bfloat16, mean_pool
 from recsys.errors import ConfigError
 from recsys.training import Examples, Tower, TrainingConfig, batch_loss, copy_tower
 
@@ -37,14 +37,14 @@ def tune_layers(
         encoder: where to start; not changed.
         tower: head and pooling trained over `pooled`; not changed.
         texts: (n_texts,) the distinct texts.
-        pooled: (n_texts, dim) float32 pooled vectors of the encoder without its head.
+        pooled: (n_texts, dim) float32 vectors of the encoder.
         examples: what to learn from.
         config: how.
         rng: order, dropout and negatives.
         on_step: called with (step, steps, loss).
 
     Returns:
-        A new encoder without a head, and the tower that was trained along with it.
+        A new encoder under the same head, and the tower that was trained along with it.
     """
     accelerator = Accelerator()
     model = copy.deepcopy(encoder.model)
@@ -71,9 +71,7 @@ def tune_layers(
         bank[at] = fresh.detach()
         on_step(step + 1, config.layer_steps, float(loss.detach()))
     model = accelerator.unwrap_model(model).requires_grad_(True)
-    return TextEncoder(
-        model, encoder.tokenizer, torch.zeros_like(encoder.head), encoder.config
-    ), tower
+    return TextEncoder(model, encoder.tokenizer, encoder.head, encoder.config), tower
 
 
 def unfreeze(model: torch.nn.Module, layers: int) -> list[torch.nn.Parameter]:
@@ -100,7 +98,7 @@ def last_layers(model: torch.nn.Module, layers: int) -> list[torch.nn.Module]:
 
 
 def _pool(model: torch.nn.Module, encoder: TextEncoder, texts: list[str]) -> torch.Tensor:
-    """Pool texts with gradients: (n, dim) on the CPU, where the bank is."""
+    """Encode texts with gradients: (n, dim) on the CPU, where the bank is."""
     device = next(model.parameters()).device
     pooled = torch.empty(len(texts), encoder.dim)
     for rows, batch in encoder.batches(texts):
@@ -109,4 +107,4 @@ def _pool(model: torch.nn.Module, encoder: TextEncoder, texts: list[str]) -> tor
             hidden = model(**moved).last_hidden_state
         part = mean_pool(hidden.float(), moved["attention_mask"]).cpu()
         pooled = pooled.index_copy(0, torch.from_numpy(rows), part)
-    return pooled
+    return apply_head(pooled, encoder.head.cpu())

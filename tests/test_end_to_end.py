@@ -17,8 +17,10 @@ from pipelines.model import at_moment, load_model
 from pipelines.prepared import open_prepared
 from pipelines.recommender import look, make_lists, table_of
 from pipelines.rows import ranker_rows
+from pipelines.textmodel import distinct_texts
 from pipelines.windows import Fitted, window_requests
 from recsys.dataset import DAY, concat
+from recsys.encoder import load_encoder, moved_vectors
 from serving.batch import recommend
 from serving.publish import publish
 from serving.release import verify
@@ -159,8 +161,27 @@ def test_sentence_transformers_gives_the_same_vectors(small_world, recommender, 
     _, folder = tracking.find_model(small_world.config, "models:/recommender@champion")
     texts = ["red rose seeds. garden", "A <b>bold</b> claim, 100 % true", "", "x" * 4000]
     theirs = SentenceTransformer(str(folder / "encoder"), device="cpu").encode(texts)
-    np.testing.assert_allclose(theirs, recommender.encoder.encode(texts), atol=1e-5)
+    ours = moved_vectors(recommender.encoder.encode(texts), recommender.head)
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
     assert load_file(folder / "encoder/2_Dense/model.safetensors")["linear.weight"].any()
+
+
+def test_a_fine_tuned_encoder_is_where_the_next_run_starts(small_world, prepared, tmp_path):
+    from pipelines.train import train
+
+    _, folder = tracking.find_model(small_world.config, small_world.trained.model_uri)
+    encoder = small_world.config.encoder.model_copy(update={"model": str(folder / "encoder")})
+    config = small_world.config.model_copy(update={"run_dir": tmp_path / "run", "encoder": encoder})
+    again = tracking.find_model(config, train(config, quiet).model_uri)[1]
+    texts, tuned = distinct_texts(prepared.items().text)[0], []
+    for model in (folder, again):
+        cache, end = config.run_dir / "embeddings", prepared.windows.test_end
+        _, snapshot = at_moment(load_model(model), prepared, end, cache)
+        own = load_encoder(encoder.model_copy(update={"model": str(model / "encoder")}))
+        np.testing.assert_allclose(own.encode(texts), snapshot.texts.tuned, atol=1e-5)
+        tuned.append(snapshot.texts.tuned)
+    np.testing.assert_allclose(snapshot.texts.frozen, tuned[0], atol=1e-5)
+    assert np.abs(tuned[1] - tuned[0]).max() > 1e-3  # and went on from there
 
 
 def test_the_pyfunc_lists_what_the_batch_job_lists(small_world, release):

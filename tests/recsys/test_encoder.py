@@ -13,8 +13,8 @@ from recsys.encoder import (
     apply_head,
     load_encoder,
     mean_pool,
+    stacked,
     with_head,
-    without_head,
 )
 from recsys.errors import ConfigError
 
@@ -105,7 +105,15 @@ def test_a_head_moves_the_vector_and_zero_leaves_it(encoder, head):
     plain, headed = encoder.encode(TEXTS), with_head(encoder, head)
     by_hand = apply_head(torch.from_numpy(plain), head).numpy()
     np.testing.assert_allclose(headed.encode(TEXTS), by_hand, atol=1e-5)
-    np.testing.assert_array_equal(without_head(headed).encode(TEXTS), plain)
+    again = with_head(headed, torch.zeros_like(head))
+    np.testing.assert_array_equal(again.encode(TEXTS), plain)
+
+
+def test_two_heads_stacked_are_one(head):
+    rng = torch.Generator().manual_seed(1)
+    pooled, second = (torch.randn(n, len(head), generator=rng) for n in (5, len(head)))
+    one_by_one = apply_head(apply_head(pooled, head), second / 20)
+    torch.testing.assert_close(apply_head(pooled, stacked(head, second / 20)), one_by_one)
 
 
 def test_a_saved_encoder_gives_the_same_vectors_with_its_head(encoder, head, tmp_path):
