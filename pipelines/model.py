@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 
@@ -36,6 +35,9 @@ from recsys.interest import TextModel, UserPooling
 from recsys.neighbours import cosine_neighbours
 from recsys.ranker import Ranker, ranker_from_text
 from recsys.state import StateConfig, state_at
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ModelCard(BaseModel):
