@@ -4,10 +4,10 @@
 
 Three parts, all over the full catalogue and without any other signal:
 
-test      NDCG@10 on the test window, fine-tuned over frozen, as in a training run
-unseen    a fifth of the items is taken out of the log before training; recall@20 among those items,
-          for the users who took them, from what else they took (as beeFormer measures it; recall is
-          of all items the user took)
+test      NDCG@10 on the test window, fine-tuned (and always refitted) over frozen
+unseen    a fifth of the texts, with all their items, is taken out of the log before training;
+          recall@20 among those items, for the users who took them, from what else they took (as
+          beeFormer measures it; recall is of all items the user took)
 shuffled  item texts dealt out at random before training: what is left is not text
 """
 
@@ -28,15 +28,15 @@ from rich.table import Table
 
 from benchmarks.quality import config_of, describe_run
 from pipelines.measure import outcome_of
-from pipelines.report import model_metrics
+from pipelines.report import model_metrics, without_nan
 from pipelines.run import Run, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
-from pipelines.textmodel import Learned, Show, learn_texts, refit
+from pipelines.textmodel import Learned, Show, distinct_texts, learn_texts, refit
 from recsys.asof import last_items, past_of
 from recsys.candidates import block_size, top_items
 from recsys.dataset import Log, concat
-from recsys.errors import RecsysError
+from recsys.errors import ConfigError, RecsysError
 from recsys.evaluation import bootstrap_interval, mean_over_requests, ratio_interval
 from recsys.metrics import ranks_from_scores, request_metrics
 from recsys.progress import showing
@@ -75,7 +75,7 @@ def main() -> None:
     Console(width=150).print(table)
     report = found | {"run": describe_run(asked.data.name)}
     if asked.json:
-        asked.json.write_text(json.dumps(report, indent=2) + "\n")
+        asked.json.write_text(json.dumps(without_nan(report), indent=2) + "\n")
 
 
 def measured(part: str, config: RunConfig, show: Show) -> dict[str, Any]:
@@ -88,7 +88,8 @@ def measured(part: str, config: RunConfig, show: Show) -> dict[str, Any]:
         method = replace(method, items=replace(method.items, text=dealt))
     run = Run(config, prepared, method, Stages(), show)
     if part == "unseen":
-        removed = rng.random(len(method.items)) < UNSEEN_SHARE
+        texts, text_of_item = distinct_texts(method.items.text)
+        removed = (rng.random(len(texts)) < UNSEEN_SHARE)[text_of_item]
         learned = learned_before_test(run, log.keep(~removed[log.item]))
         metric, user, values = "recall_at_20", *unseen_recall(run, learned, log, removed)
     else:
@@ -99,11 +100,13 @@ def measured(part: str, config: RunConfig, show: Show) -> dict[str, Any]:
         values = {name: model_metrics(outcome, name)[metric] for name in MODELS}
 
     def interval(name: str) -> tuple[float, ...]:
-        ends = bootstrap_interval(values[name], user, np.random.default_rng(config.seed))
+        drawn = np.random.default_rng(config.seed)
+        ends = bootstrap_interval(values[name], user, drawn, config.evaluation.resamples)
         return (float(mean_over_requests(values[name])), *map(float, ends))
 
     ratio = ratio_interval(values["tuned_encoder"], values["frozen_encoder"], user,
-                           np.random.default_rng(config.seed))  # fmt: skip
+                           np.random.default_rng(config.seed),
+                           config.evaluation.resamples)  # fmt: skip
     return {
         "metric": metric, "requests": int(np.isfinite(values["tuned_encoder"]).sum()),
         "models": {name: interval(name) for name in values}, "ratio": ratio,
@@ -135,6 +138,10 @@ def unseen_recall(
     user = np.intersect1d(log.users[np.unique(kept.row)], log.users[np.unique(gone.row)])
     drawn = np.random.default_rng([run.config.seed, 31]).permutation(len(user))[:UNSEEN_USERS]
     user = user[np.sort(drawn)]
+    if not len(user):
+        raise ConfigError(
+            "events: nobody took both an item left in and one taken out; too few users"
+        )
     code = np.cumsum(removed) - 1  # of a removed item, among the removed ones
     text = texts.text_of_item[removed]
     parts: dict[str, list[np.ndarray]] = {"frozen_encoder": [], "tuned_encoder": []}

@@ -284,7 +284,7 @@ def _count_events(
 def _match_ids(
     con: duckdb.DuckDBPyConnection, rows: str, items: Table | None
 ) -> tuple[str, list[Fault]]:
-    """Register the table `codes` (item_id, item_code); return SQL of whether an event has one."""
+    """Make the table `codes` (item_id, item_code, item_hash); return SQL: has an event a code?"""
     if items is None:
         return "TRUE", []
     here = con.sql(f"SELECT item_id FROM ({rows}) LIMIT 1").to_arrow_table().schema.types[0]
@@ -293,7 +293,8 @@ def _match_ids(
         kind = "has another type than items.item_id"
         found = f"{here} here, {there} there"
         return "TRUE", [Fault(kind, "events", "item_id", example=found)]
-    code = pa.array(np.arange(len(items), dtype=np.int32))
-    codes: Any = {"item_id": items["item_id"], "item_code": code}
-    con.register("codes", pa.table(codes))
+    codes: Any = {"item_id": items["item_id"], "item_code": np.arange(len(items), dtype=np.int32)}
+    con.register("items_coded", pa.table(codes))
+    hashed = "md5_number_lower(CAST(item_id AS VARCHAR)) AS item_hash"  # whatever else is on offer
+    con.execute(f"CREATE OR REPLACE TEMP TABLE codes AS SELECT *, {hashed} FROM items_coded")
     return "item_code IS NOT NULL", []

@@ -55,7 +55,8 @@ def choose_refit(
     kept = outcome_of(run, "valid", run.fitted(first, start), only_full, with_als=False)
     without, refitted = (model_metrics(some, "full")["ndcg_at_10"] for some in (kept, outcome))
     rng = np.random.default_rng(run.config.seed)
-    loss, low, high = paired_interval(without, refitted, outcome.user, rng)
+    resamples = run.config.evaluation.resamples
+    loss, low, high = paired_interval(without, refitted, outcome.user, rng, resamples)
     run.show("choose refit", 1, 1, f"without it NDCG@10 {loss:+.4f} [{low:+.4f}, {high:+.4f}]")
     if not low > 0:
         return outcome, second

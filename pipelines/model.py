@@ -34,6 +34,7 @@ from recsys.errors import ConfigError
 from recsys.interest import TextModel, UserPooling
 from recsys.neighbours import cosine_neighbours
 from recsys.ranker import Ranker, ranker_from_text
+from recsys.split import Windows
 from recsys.state import StateConfig, state_at
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def load_model(folder: Path) -> Recommender:
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder}: no recommender model of this version there ({str(error).splitlines()[0]}); "
-            "train one with 'recsys train'"
+            "train one with 'recsys train' and give it the alias (docs/operations.md: A new model)"
         ) from error
     unknown = sorted(set(card.features) - {feature.name for feature in CATALOGUE})
     if unknown:
@@ -122,6 +123,19 @@ def load_model(folder: Path) -> Recommender:
     pooling.load_state_dict(weights)
     ranker = ranker_from_text((folder / "ranker.txt").read_text(), card.features)
     return Recommender(card, encoder, frozen, head, pooling.eval(), ranker)
+
+
+def has_seen(encoder: str, windows: Windows) -> bool:
+    """Say whether `encoder` is the folder of a model that was fitted on later events than these.
+
+    What is then measured after `windows.ranker` looks better than it is. Where there is an order
+    only, every model of ours has seen what it is measured on.
+    """
+    try:
+        card = ModelCard.model_validate_json((Path(encoder).parent / "card.json").read_text())
+    except (OSError, ValueError):
+        return False  # no model of ours
+    return not windows.dated or card.fitted_before > windows.ranker
 
 
 def at_moment(

@@ -87,7 +87,7 @@ def prepare(
 
 # Events of one moment have no order. That of their item ids would be one: where only the last few
 # events count, it would always be the same items of a basket that do.
-BASKET_ORDER = "md5_number_lower(concat_ws(' ', user_id, item_code))"
+BASKET_ORDER = "md5_number_lower(concat_ws(' ', user_id, item_hash))"
 
 
 def _write_events(

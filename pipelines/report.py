@@ -135,12 +135,12 @@ def by_path(windows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def without_nan(values: Any) -> Any:
-    """Return nested dicts and lists with None for NaN, which JSON does not know."""
+    """Return nested dicts and lists with None for NaN and infinity, which JSON does not know."""
     if isinstance(values, dict):
         return {key: without_nan(value) for key, value in values.items()}
-    if isinstance(values, list):
+    if isinstance(values, list | tuple):
         return [without_nan(value) for value in values]
-    return None if isinstance(values, float) and np.isnan(values) else values
+    return None if isinstance(values, float) and not np.isfinite(values) else values
 
 
 def quality_table(report: Mapping[str, Any], window: str = "test") -> Table:

@@ -19,7 +19,7 @@ from pipelines import tracking
 from pipelines.config import fingerprint
 from pipelines.figures import draw_report
 from pipelines.measure import choose_refit, described, outcome_of, unseen_catalogue
-from pipelines.model import ModelCard, save_model
+from pipelines.model import ModelCard, has_seen, save_model
 from pipelines.report import by_path, headline, without_nan
 from pipelines.rows import Rows, ranker_rows, sampler
 from pipelines.run import Run, git_commit, method_of, prepare_data
@@ -52,6 +52,8 @@ def train(config: RunConfig, show: Show) -> Trained:
     items = prepared.items()
     run = Run(config, prepared, method_of(config, prepared), stages, show)
     tracking.connect(config)
+    if has_seen(config.encoder.model, prepared.windows):
+        show("train", 1, 1, "careful: encoder.model was fitted on events it is now measured on")
     tags = {"data_fingerprint": prepared.manifest.fingerprint[:16],
             "config_fingerprint": fingerprint(config.portable()), "git_commit": git_commit(),
             "protocol": prepared.manifest.protocol}  # fmt: skip

@@ -158,12 +158,28 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
             f"Hugging Face model, a hub name this machine can reach, or {PACKAGED!r}"
         ) from error
     dim = model.config.hidden_size
-    dense = Path(source) / "2_Dense" / "model.safetensors"
-    head = torch.zeros(dim, dim)
-    if dense.exists():
-        head = load_file(dense)["linear.weight"].T - torch.eye(dim)
+    head = own_head(Path(source) / "2_Dense", dim)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return TextEncoder(model.to(device), tokenizer, head, config)
+
+
+def own_head(dense: Path, dim: int) -> torch.Tensor:
+    """Read the residual head (dim, dim) that an encoder folder came with; zeros if it has none.
+
+    Raises:
+        ConfigError: its Dense module is no square matrix alone, so it is no such head.
+    """
+    if not dense.exists():
+        return torch.zeros(dim, dim)
+    said = json.loads((dense / "config.json").read_text())
+    plain = not said.get("bias", True) and "Identity" in said.get("activation_function", "")
+    weight = load_file(dense / "model.safetensors")["linear.weight"] if plain else torch.zeros(0)
+    if weight.shape != (dim, dim):
+        raise ConfigError(
+            f"encoder.model: the Dense module in {dense} is not a {dim} x {dim} matrix without "
+            "bias and activation, which is all that can be read here; name another encoder"
+        )
+    return weight.T - torch.eye(dim)
 
 
 def with_head(encoder: TextEncoder, head: torch.Tensor) -> TextEncoder:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ class TrainingConfig(BaseModel):
     epoch_events: int = Field(20_000, ge=1)  # a pass over more events than this looks at a sample
     refit_epochs: int = Field(2, ge=0)  # passes over all events before each later window
     warm_up_steps: int = Field(50, ge=0)
-    negative_texts: int = Field(4096, ge=1)  # sampled a step where the catalogue has more
+    negative_texts: int = Field(4096, ge=1)  # sampled a step where over twice as many were taken
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)  # of whole past items
@@ -59,11 +58,7 @@ class Examples:
     past: np.ndarray  # (n, history) int64 text codes, most recent first, -1 = none
     target: np.ndarray  # (n,) int64 text code
     weight: np.ndarray  # (n,) float32
-
-    @cached_property
-    def known(self) -> np.ndarray:
-        """(n_known,) int64 ascending text codes that anybody took."""
-        return np.unique(np.append(self.target, self.past[self.past >= 0]))
+    known: np.ndarray  # (n_known,) int64 ascending text codes that anybody took
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,8 @@ def examples_in(log: Log, unit: int, text_of_item: np.ndarray, history: int) -> 
     at = begins[use, None] - 1 - np.arange(history)
     found = at >= log.indptr[row[use], None]
     past = np.where(found, text_of_item[log.item[np.where(found, at, 0)]], -1)
-    return Examples(past, text_of_item[log.item[use]].astype(np.int64), log.weight[use])
+    known = np.unique(text_of_item[log.item]).astype(np.int64)
+    return Examples(past, text_of_item[log.item[use]].astype(np.int64), log.weight[use], known)
 
 
 def train_head(
@@ -115,7 +111,7 @@ def train_head(
     """Train head and user pooling over frozen text vectors.
 
     Args:
-        pooled: (n_texts, dim) float32 text vectors without a head.
+        pooled: (n_texts, dim) float32 text vectors that the head comes on top of.
         examples: what to learn from.
         config: how.
         rng: order, dropout and negatives.

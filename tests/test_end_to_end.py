@@ -172,7 +172,10 @@ def test_a_fine_tuned_encoder_is_where_the_next_run_starts(small_world, prepared
     _, folder = tracking.find_model(small_world.config, small_world.trained.model_uri)
     encoder = small_world.config.encoder.model_copy(update={"model": str(folder / "encoder")})
     config = small_world.config.model_copy(update={"run_dir": tmp_path / "run", "encoder": encoder})
-    again = tracking.find_model(config, train(config, quiet).model_uri)[1]
+    notes: list[str] = []
+    trained = train(config, lambda task, done, total, note: notes.append(note))
+    assert any("careful: encoder.model was fitted on events" in note for note in notes)
+    again = tracking.find_model(config, trained.model_uri)[1]
     texts, tuned = distinct_texts(prepared.items().text)[0], []
     for model in (folder, again):
         cache, end = config.run_dir / "embeddings", prepared.windows.test_end

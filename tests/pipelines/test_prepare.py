@@ -136,6 +136,17 @@ def test_a_basket_is_not_in_the_order_of_its_item_ids(tmp_path, order_only, cont
     assert orders == orders_again
 
 
+def test_a_new_item_leaves_every_basket_in_its_order(tmp_path, order_only, content):
+    basket = [f"i{at:02d}" for at in range(30)]
+    events, items = order_only([(user, item, 7, "buy") for user in "uv" for item in basket])
+    new = pd.DataFrame({"item_id": ["a first one"], "title": ["new"]})
+    orders = []
+    for name, catalogue in (("old", items), ("new", pd.concat([new, items]))):
+        found = content(prepare(events, catalogue, tmp_path / name, CONFIG))
+        orders.append([event[0] for event in found["u"]])
+    assert orders[0] == orders[1]
+
+
 def test_more_buckets_than_users_leave_some_empty(tmp_path, order_only):
     events, items = order_only([("u", "a", 1, "x"), ("u", "b", 2, "x"), ("v", "a", 1, "x")] * 3)
     config = DataConfig(bucket_rows=1)

@@ -109,6 +109,14 @@ def test_a_head_moves_the_vector_and_zero_leaves_it(encoder, head):
     np.testing.assert_array_equal(again.encode(TEXTS), plain)
 
 
+def test_a_dense_module_that_is_no_head_is_refused_in_words(encoder, tmp_path):
+    encoder.save(tmp_path)
+    said = tmp_path / "2_Dense/config.json"
+    said.write_text(said.read_text().replace("linear.Identity", "activation.Tanh"))
+    with pytest.raises(ConfigError, match="2_Dense is not a 384 x 384 matrix without bias"):
+        load_encoder(encoder.config.model_copy(update={"model": str(tmp_path)}))
+
+
 def test_two_heads_stacked_are_one(head):
     rng = torch.Generator().manual_seed(1)
     pooled, second = (torch.randn(n, len(head), generator=rng) for n in (5, len(head)))

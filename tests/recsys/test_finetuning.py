@@ -35,7 +35,7 @@ def tuned(encoder):
     """Tune for two steps; return what went in, as copies, and what came out."""
     pooled = encoder.encode(TEXTS)
     past = np.array([[0, -1], [2, -1], [4, 5], [1, 0]])
-    examples = Examples(past, np.array([1, 3, 5, 0]), np.ones(4, np.float32))
+    examples = Examples(past, np.array([1, 3, 5, 0]), np.ones(4, np.float32), np.arange(6))
     tower, steps = new_tower(encoder.dim, 2), []
     copies = weights(encoder.model), copy_tower(tower), pooled.copy()
     out = tune_layers(encoder, tower, TEXTS, pooled, examples, CONFIG, np.random.default_rng(0),

@@ -1,5 +1,7 @@
 """The head learns what is there to learn, and an example never sees its own day."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,7 @@ def planted(vectors):
     last = rng.integers(0, N_TEXTS, 400)
     past = np.column_stack([last, np.full((400, HISTORY - 1), -1)])
     target = (vectors[last] @ rotation @ vectors.T).argmax(1)
-    return Examples(past, target, np.ones(400, np.float32))
+    return Examples(past, target, np.ones(400, np.float32), np.arange(N_TEXTS))
 
 
 def ndcg(tower, vectors, examples):
@@ -113,15 +115,18 @@ def test_threads_that_race_change_no_bit():
     rng = np.random.default_rng(0)  # the size at which torch shares the work between its threads
     vectors = rng.normal(size=(48, 384)).astype(np.float32)
     examples = Examples(rng.integers(0, 48, (1000, 20)), rng.integers(0, 48, 1000),
-                        np.ones(1000, np.float32))  # fmt: skip
+                        np.ones(1000, np.float32), np.arange(48))  # fmt: skip
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     towers = [trained(vectors, examples, TrainingConfig(), epochs=1)[0] for _ in range(4)]
+    torch.set_num_threads(threads)
     assert all(are_equal(towers[0], tower) for tower in towers[1:])
 
 
 def test_weights_are_relative(vectors, planted):
     weight = np.random.default_rng(0).random(400).astype(np.float32)
     one, doubled, equal = (
-        trained(vectors, Examples(planted.past, planted.target, some), epochs=1)[0]
+        trained(vectors, replace(planted, weight=some), epochs=1)[0]
         for some in (weight, 2 * weight, np.ones_like(weight))
     )
     assert are_equal(one, doubled)
@@ -132,7 +137,7 @@ def test_an_event_of_no_weight_teaches_nothing(vectors, planted):
     mute = np.arange(400) % 2 == 0
     weight = np.where(mute, 0, 1).astype(np.float32)
     other = np.where(mute, 0, planted.target)  # whatever it says
-    one, two = (trained(vectors, Examples(planted.past, target, weight), epochs=1)[0]
+    one, two = (trained(vectors, replace(planted, target=target, weight=weight), epochs=1)[0]
                 for target in (planted.target, other))  # fmt: skip
     assert are_equal(one, two)
 
@@ -194,9 +199,9 @@ def test_an_untrained_tower_leaves_vectors_as_they_are(vectors):
 def test_the_loss_is_the_weighted_softmax_written_out(vectors, planted):
     tower, _ = trained(vectors, planted, epochs=1)
     weight = np.array([1, 2, 5])
-    examples = Examples(planted.past[[0, 7, 9]], planted.target[[0, 7, 9]],
-                        weight.astype(np.float32))  # fmt: skip
-    known = sorted({*examples.target, *examples.past[examples.past >= 0]})
+    known = np.arange(0, N_TEXTS, 2)
+    rows = np.flatnonzero(np.isin(planted.target, known))[:3]
+    examples = Examples(planted.past[rows], planted.target[rows], weight.astype(np.float32), known)
     config = CONFIG.model_copy(update={"dropout": 0.0})
     found = batch_loss(tower, torch.from_numpy(vectors), examples, np.arange(3), config,
                        np.random.default_rng(0))  # fmt: skip
@@ -208,11 +213,14 @@ def test_the_loss_is_the_weighted_softmax_written_out(vectors, planted):
     assert found.item() == pytest.approx((weight * each).sum() / weight.sum(), rel=1e-4)
 
 
-def test_a_text_that_nobody_took_is_no_negative(vectors, planted):
+@pytest.mark.parametrize("negatives", [8, 4096], ids=["sampled", "all"])
+def test_a_text_that_nobody_took_is_no_negative(vectors, planted, negatives):
     unseen = unit_rows(np.random.default_rng(5), 3)
-    more = np.vstack([vectors, unseen])
-    assert len(planted.known) == N_TEXTS
-    one, other = (trained(some, planted, epochs=2)[0] for some in (vectors, more))
+    shifted = Examples(np.where(planted.past < 0, -1, planted.past + 3), planted.target + 3,
+                       planted.weight, planted.known + 3)  # fmt: skip
+    config = CONFIG.model_copy(update={"negative_texts": negatives})
+    one, _ = trained(vectors, planted, config, epochs=2)
+    other, _ = trained(np.vstack([unseen, vectors]), shifted, config, epochs=2)
     assert are_equal(one, other)
 
 
@@ -233,14 +241,13 @@ def test_a_sampled_denominator_is_right_in_expectation(vectors, planted):
 
 
 def test_without_examples_nothing_is_learned(vectors):
-    none = Examples(
-        np.zeros((0, HISTORY), np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    )
+    no_codes = np.zeros(0, np.int64)
+    none = Examples(np.zeros((0, HISTORY), np.int64), no_codes, np.zeros(0, np.float32), no_codes)
     tower, _ = trained(vectors, none, valid_score=same)
     assert are_equal(tower, new_tower(DIM, HISTORY))
 
 
 def test_a_batch_of_events_of_no_weight_does_no_harm(vectors, planted):
     weight = np.zeros(400, np.float32)
-    tower, _ = trained(vectors, Examples(planted.past, planted.target, weight), epochs=1)
+    tower, _ = trained(vectors, replace(planted, weight=weight), epochs=1)
     assert all(np.isfinite(values).all() for values in numbers(tower))
