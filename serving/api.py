@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -123,8 +124,21 @@ def create_app(store_folder: Path) -> FastAPI:
 
 
 def serve(store: Path, host: str, port: int) -> None:
-    """Answer over HTTP until the process is told to stop."""
-    uvicorn.run(create_app(store), host=host, port=port, access_log=False)
+    """Answer over HTTP until the process is told to stop.
+
+    Raises:
+        ServingError: nothing can listen there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise ServingError(
+            f"cannot listen on {host}, port {port} ({error}); stop what does, or choose another "
+            "place with --host and --port"
+        ) from error
+    with listening:
+        uvicorn.Server(uvicorn.Config(create_app(store), access_log=False)).run([listening])
 
 
 def _recommendations(release: Manifest, answer: Answer) -> Recommendations:

@@ -25,7 +25,7 @@ from pipelines.recommender import Lists, Method, Snapshot, lists_of
 from pipelines.run import git_commit, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.textmodel import Show
-from recsys.dataset import Log
+from recsys.dataset import DAY, Log
 from recsys.errors import ConfigError
 from serving.release import (
     Model,
@@ -39,6 +39,7 @@ from serving.release import (
 )
 
 PLAN = "plan.json"
+MOST_DAYS_AHEAD = 31  # of a release after the last event: a mistyped year would stay the newest
 
 
 class Plan(BaseModel):
@@ -109,7 +110,7 @@ def read_moment(as_of: str | None, prepared: Prepared, now: str) -> tuple[int, s
     """Return the moment and its ISO text; ordered data knows one moment only: after everything.
 
     Raises:
-        ConfigError: not a moment, or one before the first event.
+        ConfigError: not a moment, one before the first event or long after the last.
     """
     windows = prepared.windows
     if not windows.dated:
@@ -130,6 +131,12 @@ def read_moment(as_of: str | None, prepared: Prepared, now: str) -> tuple[int, s
         ) from error
     when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     moment = (when - epoch) // timedelta(microseconds=1)
+    if moment > windows.test_end + MOST_DAYS_AHEAD * DAY:
+        end = epoch + timedelta(microseconds=windows.test_end)
+        raise ConfigError(
+            f"--as-of {as_of}: the data ends before {end.isoformat()}, over {MOST_DAYS_AHEAD} days "
+            "earlier; bring newer events or name an earlier moment"
+        )
     if moment <= prepared.manifest.first_moment:
         first = epoch + timedelta(microseconds=prepared.manifest.first_moment)
         raise ConfigError(

@@ -21,6 +21,7 @@ from pipelines.textmodel import distinct_texts
 from pipelines.windows import Fitted, window_requests
 from recsys.dataset import DAY, concat
 from recsys.encoder import load_encoder, moved_vectors
+from recsys.errors import ConfigError
 from serving.batch import recommend
 from serving.publish import publish
 from serving.release import verify
@@ -88,6 +89,16 @@ def test_published_lists_come_back_whole(small_world, release):
              for answer in answers[:-1] for item in answer.items]  # fmt: skip
     assert found == list(lists[["user_id", "rank", "item_id"]].itertuples(index=False, name=None))
     assert answers[-1].is_fallback
+
+
+@pytest.mark.parametrize(
+    ("as_of", "said"), [("2036-01-01", "the data ends before 2026-"), ("2020-01-01", "begins at")]
+)
+def test_a_moment_far_from_the_data_is_refused_and_leaves_nothing(small_world, as_of, said):
+    before = set(small_world.config.serving.releases.glob("*"))
+    with pytest.raises(ConfigError, match=said):
+        recommend(small_world.config, "models:/recommender@champion", as_of, quiet)
+    assert set(small_world.config.serving.releases.glob("*")) == before
 
 
 def test_a_killed_job_goes_on_to_the_same_bytes(small_world, release):

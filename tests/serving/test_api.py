@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.api import create_app
+from serving.api import create_app, serve
 from serving.client import RecommendationClient
 from serving.errors import ServingError
 from serving.publish import publish
@@ -170,3 +170,10 @@ def test_without_its_extra_the_api_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "serving.api")
     with pytest.raises(ServingError, match=r"pip install 'recsys-text\[serve\]'"):
         importlib.import_module("serving.api")
+
+
+def test_a_port_that_is_taken_is_refused_in_words(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServingError, match=f"cannot listen on 127.0.0.1, port {port}"):
+            serve(tmp_path, "127.0.0.1", port)
