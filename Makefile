@@ -8,6 +8,9 @@ PINS := pyproject.toml constraints.txt
 DEMO := train,serve,demo
 ALL := $(DEMO),redis,ray,tune,dev
 
+# pip leaves compiling to first use. Where that may not write, every command would compile for 25 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast lint bench clean
 
 demo: .venv/for-demo  # from raw data to served lists
