@@ -13,20 +13,16 @@ shuffled  item texts dealt out at random before training: what is left is not te
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.quality import config_of, describe_run
+from benchmarks.quality import arguments, describe_run, run_of
 from pipelines.measure import outcome_of
 from pipelines.report import model_metrics, without_nan
 from pipelines.run import Run, method_of, prepare_data
@@ -36,10 +32,9 @@ from pipelines.textmodel import Learned, Show, distinct_texts, learn_texts, refi
 from recsys.asof import last_items, past_of
 from recsys.candidates import block_size, top_items
 from recsys.dataset import Log, concat
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import ConfigError
 from recsys.evaluation import bootstrap_interval, mean_over_requests, ratio_interval
 from recsys.metrics import ranks_from_scores, request_metrics
-from recsys.progress import showing
 
 PARTS = ("test", "unseen", "shuffled")
 MODELS = ("popularity", "frozen_encoder", "tuned_encoder")
@@ -48,23 +43,11 @@ UNSEEN_SHARE, UNSEEN_USERS = 0.2, 5_000
 
 def main() -> None:
     """Measure the parts asked for, print them as a table, write them as JSON."""
-    parser = argparse.ArgumentParser(prog="benchmarks.encoder", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the two tables")
-    parser.add_argument("--protocol", choices=["time", "leave_last_out"], required=True)
+    parser = arguments("benchmarks.encoder", __doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--json", type=Path, help="where to write the numbers")
-    parser.add_argument("--run-dir", type=Path, help="keep the vectors here (default: nowhere)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        run_dir = asked.run_dir or Path(temporary)
-        try:
-            config = config_of(asked.data, asked.protocol, run_dir, asked.set)
-            with showing() as show:
-                found = {part: measured(part, config, show) for part in asked.parts}
-        except RecsysError as error:
-            print(error, file=sys.stderr)
-            sys.exit(2)
+    with run_of(asked) as (config, show):
+        found = {part: measured(part, config, show) for part in asked.parts}
     table = Table("part", "model", "value [95 %]", "over frozen [95 %]", title=asked.data.name)
     for part, numbers in found.items():
         for name, (value, low, high) in numbers["models"].items():
@@ -144,6 +127,7 @@ def unseen_recall(
         )
     code = np.cumsum(removed) - 1  # of a removed item, among the removed ones
     text = texts.text_of_item[removed]
+    tables = texts.frozen[text], texts.tuned[text]
     parts: dict[str, list[np.ndarray]] = {"frozen_encoder": [], "tuned_encoder": []}
     for at in range(0, len(user), block_size(len(text))):
         some = user[at : at + block_size(len(text))]
@@ -152,8 +136,8 @@ def unseen_recall(
         wanted = past_of(gone, some, np.full(len(some), windows.test), windows.unit, len(gone))
         pairs = np.unique(wanted.request * len(text) + code[wanted.item])
         request, item = np.divmod(pairs, len(text))
-        for name, users, table in zip(parts, vectors, (texts.frozen, texts.tuned), strict=True):
-            scores = users @ table[text].T
+        for name, users, table in zip(parts, vectors, tables, strict=True):
+            scores = users @ table.T
             least = top_items(scores, 20)[1][:, -1]
             rank = ranks_from_scores(scores, request, item, least, 20)
             metrics = request_metrics(request, np.ones(len(item), int), rank, len(some), (20,))

@@ -14,7 +14,8 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pipelines.config import load_toml
 from pipelines.report import quality_table
 from pipelines.run import git_commit
 from pipelines.settings import RunConfig
+from pipelines.textmodel import Show
 from pipelines.train import train
 from recsys.errors import RecsysError
 from recsys.progress import showing
@@ -32,22 +34,9 @@ from recsys.progress import showing
 
 def main() -> None:
     """Train on the folder's data, print the tables, write the report."""
-    parser = argparse.ArgumentParser(prog="benchmarks.quality", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the two tables")
-    parser.add_argument("--protocol", choices=["time", "leave_last_out"], required=True)
-    parser.add_argument("--json", type=Path, help="where to write the report")
-    parser.add_argument("--run-dir", type=Path, help="keep the run here (default: nowhere)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        run_dir = asked.run_dir or Path(temporary)
-        try:
-            config = config_of(asked.data, asked.protocol, run_dir, asked.set)
-            with showing() as show:
-                trained = train(config, show)
-        except RecsysError as error:
-            print(error, file=sys.stderr)
-            sys.exit(2)
+    asked = arguments("benchmarks.quality", __doc__).parse_args()
+    with run_of(asked) as (config, show):
+        trained = train(config, show)
     report = trained.report | {"run": describe_run(asked.data.name)}
     console = Console(width=170)
     for window in ("valid", "test"):
@@ -58,16 +47,35 @@ def main() -> None:
         asked.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def config_of(data: Path, protocol: str, run_dir: Path, overrides: Sequence[str]) -> RunConfig:
-    """Return the defaults on a folder of data, with overrides."""
-    settings = {
-        "run_dir": str(run_dir),
-        "data.events": str(data / "events.parquet"),
-        "data.items": str(data / "items.parquet"),
-        "split.protocol": protocol,
-    }
-    own = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    return load_toml(RunConfig, None, [*own, *overrides])
+def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
+    """Return the arguments that every benchmark on a folder of data takes."""
+    parser = argparse.ArgumentParser(prog=name, description=about)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the two tables")
+    parser.add_argument("--protocol", choices=["time", "leave_last_out"], required=True)
+    parser.add_argument("--json", type=Path, help="where to write the report")
+    parser.add_argument("--run-dir", type=Path, help="keep the run here (default: nowhere)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    return parser
+
+
+@contextmanager
+def run_of(asked: argparse.Namespace) -> Iterator[tuple[RunConfig, Show]]:
+    """Give the defaults on the folder with the overrides, and progress; a fault ends in words."""
+    with tempfile.TemporaryDirectory() as temporary:
+        settings = {
+            "run_dir": str(asked.run_dir or temporary),
+            "data.events": str(asked.data / "events.parquet"),
+            "data.items": str(asked.data / "items.parquet"),
+            "split.protocol": asked.protocol,
+        }
+        own = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        try:
+            config = load_toml(RunConfig, None, [*own, *asked.set])
+            with showing() as show:
+                yield config, show
+        except RecsysError as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)
 
 
 def describe_run(data: str) -> dict[str, Any]:

@@ -66,12 +66,7 @@ CATALOGUE: tuple[Feature, ...] = (
         ("pair_events", "events", "", "times the user took the item before"),
         ("pair_negative", "events", "", "times the user was shown or disliked it"),
         ("pair_idle_days", "days", "dated", "since the user last took the item"),
-        (
-            "pair_back",
-            "days or events",
-            "",
-            "days with something taken (or events) since the user took it",
-        ),
+        ("pair_back", "days or events", "", "days with a taken item (or events) since taking it"),
         ("pair_due", "ratio", "dated", "days since last taken over the user's mean gap for it"),
         ("pair_category_share", "share", "", "of the user's decayed events, in its category"),
         ("pair_category_back", "days or events", "", "since the user last took from its category"),

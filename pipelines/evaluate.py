@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.prepared import Prepared
-from pipelines.recommender import Block, Method, Snapshot, best_rows, popularity_score, table_of
+from pipelines.recommender import Block, Method, Snapshot, best_rows, table_of
 from pipelines.windows import Fitted, walk
 from recsys.baselines import Als, als_scores
 from recsys.candidates import TEXT_SOURCES, Candidates, history_matrix, top_items
@@ -86,7 +86,7 @@ def _outcome(
     if only is not None:
         request, item, grade = request[only[item]], item[only[item]], grade[only[item]]
     ranks, listed = {}, {}
-    for name, scores in single_scores(method, snapshot, block, als).items():
+    for name, scores in single_scores(method, block, als).items():
         items, best = top_items(scores, DEEPEST)
         ranks[name] = ranks_from_scores(scores, request, item, best[:, -1], DEEPEST)
         listed[name] = np.where(np.isfinite(best), items, -1)[:, :LISTED]
@@ -109,15 +109,12 @@ def _outcome(
     )  # fmt: skip
 
 
-def single_scores(
-    method: Method, snapshot: Snapshot, block: Block, als: Als | None
-) -> dict[str, np.ndarray]:
+def single_scores(method: Method, block: Block, als: Als | None) -> dict[str, np.ndarray]:
     """Return the scores (n_requests, n_items) of the models that are one score."""
     scores, n_items = block.scores, len(method.items)
     singles = {
         "popularity": scores["popularity"],
-        "user_frequency": scores["repeat"]
-        + 1e-4 * popularity_score(snapshot.state),  # popularity breaks its many ties
+        "user_frequency": scores["repeat"] + 1e-4 * scores["popularity"],  # which breaks its ties
         "item_cosine": scores["item_cosine"],
         "frozen_encoder": scores["frozen_interest"],
         "tuned_encoder": scores["interest"],

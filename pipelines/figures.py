@@ -59,7 +59,7 @@ def _curve(axes: Axes, report: Mapping[str, Any]) -> None:
         axes.axhline(curve[0], linestyle=":", color="tab:gray", label="frozen encoder")
         axes.legend()
     axes.set_xlabel("epoch of the head (0 = frozen)")
-    axes.set_ylabel("NDCG@10, last tenth of the encoder window")
+    axes.set_ylabel("NDCG@10 over distinct texts,\nlast tenth of the encoder window")
     axes.set_title("Fine-tuning the text encoder")
 
 

@@ -60,13 +60,13 @@ def choose_refit(
     run.show("choose refit", 1, 1, f"without it NDCG@10 {loss:+.4f} [{low:+.4f}, {high:+.4f}]")
     if not low > 0:
         return outcome, second
-    both = replace(
-        outcome,
-        rank=outcome.rank | kept.rank,
-        listed=outcome.listed | kept.listed,
-        found=kept.found,
-    )
-    return both, first
+    return with_ranker_of(outcome, kept), first
+
+
+def with_ranker_of(outcome: Outcome, kept: Outcome) -> Outcome:
+    """Return `outcome` with what `kept` ranked, and with the candidates it ranked them from."""
+    rank, listed = outcome.rank | kept.rank, outcome.listed | kept.listed
+    return replace(outcome, rank=rank, listed=listed, found=kept.found)
 
 
 def unseen_catalogue(run: Run, fitted: Fitted, rankers: dict[str, Ranker]) -> Outcome | None:

@@ -110,9 +110,8 @@ def load_model(folder: Path) -> Recommender:
             "compute; use the version that trained it, or train again"
         )
     encoder = load_encoder(card.encoder.model_copy(update={"model": str(folder / "encoder")}))
-    weights = load_file(
-        folder / "pooling.safetensors"
-    )  # exact; the Dense module holds heads plus 1
+    weights = load_file(folder / "pooling.safetensors")
+    # exact: the Dense module of encoder/ holds both heads in one matrix, plus 1
     head, own = weights.pop("head"), weights.pop("own_head")
     frozen = encoder = with_head(encoder, own)
     frozen_folder = folder / "frozen_encoder"

@@ -104,13 +104,6 @@ def snapshot_of(method: Method, state: ItemState, cosine: Neighbours, texts: Tex
     return Snapshot(state, cosine, texts, item_features(state, method.items, method.dated))
 
 
-def popularity_score(state: ItemState) -> np.ndarray:
-    """Return (n_items,) float32: 1 for the most popular item down to 0, no two alike."""
-    score = np.empty(len(state.count), np.float32)
-    score[state.by_popularity] = np.linspace(1.0, 0.0, len(score))
-    return score
-
-
 def look(
     method: Method,
     snapshot: Snapshot,
@@ -171,6 +164,8 @@ def source_scores(method: Method, snapshot: Snapshot, past: Past) -> dict[str, n
     history = history_matrix(past, n_items, method.candidates.history_decay)
     heard = without_small(history, NEGLIGIBLE)
     last = history_matrix(taken.keep(taken.back == 0), n_items, 1.0)
+    popularity = np.empty(n_items, np.float32)  # 1 for the most popular item down to 0
+    popularity[state.by_popularity] = np.linspace(1.0, 0.0, n_items)
     return {
         "interest": text_scores(tuned, texts.tuned, texts.text_of_item),
         "frozen_interest": text_scores(frozen, texts.frozen, texts.text_of_item),
@@ -178,7 +173,7 @@ def source_scores(method: Method, snapshot: Snapshot, past: Past) -> dict[str, n
         "precedes": neighbour_scores(heard, state.precedes),
         "item_cosine": neighbour_scores(heard, snapshot.cosine),
         "last_covisitation": neighbour_scores(last, state.follows),
-        "popularity": np.tile(popularity_score(state), (len(past.total), 1)),
+        "popularity": np.tile(popularity, (len(past.total), 1)),
         "repeat": history.toarray(),
     }
 

@@ -41,9 +41,7 @@ class EvaluationConfig(BaseModel):
 
     max_requests: int = Field(10_000, ge=1)  # a window, sampled beyond
     resamples: int = Field(1000, ge=10)  # of users, for every interval
-    refit_encoder: Literal["auto", "always", "never"] = (
-        "auto"  # auto: unless valid is clearly worse
-    )
+    refit_encoder: Literal["auto", "always", "never"] = "auto"  # unless valid is clearly worse
 
 
 class TrackingConfig(BaseModel):

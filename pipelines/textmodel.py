@@ -95,7 +95,9 @@ def learn_texts(
             frozen, examples, training, rng, lambda now: score(now, frozen),
             on_step=lambda step, steps, loss: show("train head", step, steps, f"loss {loss:.3f}"),
         )  # fmt: skip
-        show("train head", 1, 1, "NDCG@10 " + " ".join(f"{value:.4f}" for value in curve))
+        show(
+            "train head", 1, 1, "NDCG@10 over texts " + " ".join(f"{value:.4f}" for value in curve)
+        )
     learned = Learned(frozen_encoder, frozen_encoder, text_of_item, frozen, frozen, tower, curve,
                       float("nan"), False)  # fmt: skip
     if curve and training.layers and training.layer_steps:

@@ -64,7 +64,7 @@ class Candidates:
 
 
 def block_size(n_items: int, cells: int = 1 << 22) -> int:
-    """Return how many requests to score at once: `cells` float32 scores a source, near the CPU."""
+    """Return how many requests to score at once: `cells` float32 scores a source fit a cache."""
     return int(np.clip(cells // max(n_items, 1), 1, 512))
 
 

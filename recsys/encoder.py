@@ -171,10 +171,13 @@ def own_head(dense: Path, dim: int) -> torch.Tensor:
     """
     if not dense.exists():
         return torch.zeros(dim, dim)
-    said = json.loads((dense / "config.json").read_text())
+    try:
+        said = json.loads((dense / "config.json").read_text())
+        weight = load_file(dense / "model.safetensors")["linear.weight"]
+    except (OSError, ValueError, KeyError):
+        said, weight = {}, torch.zeros(0)
     plain = not said.get("bias", True) and "Identity" in said.get("activation_function", "")
-    weight = load_file(dense / "model.safetensors")["linear.weight"] if plain else torch.zeros(0)
-    if weight.shape != (dim, dim):
+    if not plain or weight.shape != (dim, dim):
         raise ConfigError(
             f"encoder.model: the Dense module in {dense} is not a {dim} x {dim} matrix without "
             "bias and activation, which is all that can be read here; name another encoder"

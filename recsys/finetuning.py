@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -62,8 +63,8 @@ def tune_layers(
         live = np.unique(examples.target[rows])
         fresh = _pool(model, encoder, [texts[at] for at in live])
         at = torch.from_numpy(live)
-        vectors = bank.index_copy(0, at, fresh)
-        loss = batch_loss(tower, vectors, examples, rows, config, rng, among=live)
+        vectors, theirs = bank.index_copy(0, at, fresh), replace(examples, known=live)
+        loss = batch_loss(tower, vectors, theirs, rows, config, rng)
         optimiser.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, 1.0)

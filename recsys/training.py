@@ -142,7 +142,7 @@ def train_head(
             rows = order[step * config.batch_events : (step + 1) * config.batch_events]
             loss = batch_loss(tower, vectors, examples, rows, config, rng)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
             on_step(epoch * steps + step + 1, planned * steps, float(loss.detach()))
@@ -167,9 +167,8 @@ def batch_loss(
     rows: np.ndarray,
     config: TrainingConfig,
     rng: np.random.Generator,
-    among: np.ndarray | None = None,
 ) -> torch.Tensor:
-    """Weighted softmax loss of the examples at `rows`, over the texts `among` (None: as drawn).
+    """Weighted softmax loss of the examples at `rows`, over the known texts or a sample of them.
 
     Rows are gathered by `embedding`, whose gradient is summed in one order; that of plain indexing
     is summed by whichever thread comes first.
@@ -177,8 +176,6 @@ def batch_loss(
     past = examples.past[rows]
     past = np.where(rng.random(past.shape) < config.dropout, -1, past)
     texts, logit_shift = _denominator(examples.target[rows], examples.known, config, rng)
-    if among is not None:
-        texts, logit_shift = among, np.zeros(len(among), np.float32)
     live = np.unique(np.concatenate([texts, past[past >= 0]]))
     moved = apply_head(vectors[torch.from_numpy(live)], tower.head)
     at = torch.from_numpy(np.searchsorted(live, np.maximum(past, live[0])))
@@ -201,7 +198,8 @@ def _denominator(
     texts = np.union1d(targets, sampled)
     drawn = ~np.isin(texts, targets)
     rest = len(known) - (len(texts) - drawn.sum())
-    return texts, np.where(drawn, np.log(rest / drawn.sum()), 0.0).astype(np.float32)
+    shift = np.log(rest / max(drawn.sum(), 1)) if rest else 0.0
+    return texts, np.where(drawn, shift, 0.0).astype(np.float32)
 
 
 def copy_tower(tower: Tower) -> Tower:

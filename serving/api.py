@@ -131,14 +131,14 @@ def serve(store: Path, host: str, port: int) -> None:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         raise ServingError(
             f"cannot listen on {host}, port {port} ({error}); stop what does, or choose another "
             "place with --host and --port"
         ) from error
-    with listening:
-        uvicorn.Server(uvicorn.Config(create_app(store), access_log=False)).run([listening])
+    listening.close()
+    uvicorn.run(create_app(store), host=host, port=port, access_log=False)
 
 
 def _recommendations(release: Manifest, answer: Answer) -> Recommendations:

@@ -31,6 +31,16 @@ def test_the_encoder_benchmark_tells_text_from_shuffled_text(small_world, tmp_pa
     assert report["run"]["command"].startswith("python -m benchmarks.encoder")
 
 
+def test_looking_is_timed_on_any_prepared_folder(small_world):
+    command = [sys.executable, "-m", "benchmarks.look", "--prepared",
+               str(small_world.config.run_dir / "prepared"), "--requests", "20"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "48 items, 20 requests" in done.stdout and "item cosine" in done.stdout
+    done = subprocess.run([*command[:4], "nowhere"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "nowhere" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_folder_without_tables_is_refused_in_words(tmp_path):
     done, _ = bench("encoder", tmp_path, tmp_path / "out.json")
     assert done.returncode == 2

@@ -4,13 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from features.catalogue import active_features
+from pipelines.config import load_toml
 from pipelines.recommender import Method, look, snapshot_of, table_of
+from pipelines.settings import RunConfig
+from pipelines.textmodel import learn_texts
 from recsys.candidates import CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
 from recsys.neighbours import cosine_neighbours
+from recsys.split import LEAVE_LAST_OUT, Windows
 from recsys.state import StateConfig, state_at
 from recsys.training import TrainingConfig, examples_in, train_head, tuned_vectors
 
@@ -99,6 +104,28 @@ def test_rewriting_the_past_changes_every_part(dated):
     after = known_at(items, rewritten(log, moment - (DAY if dated else 1), 1), moment, dated)
     same = [name for name, values in before.items() if np.array_equal(after[name], values)]
     assert not set(same) - {"score frozen_interest"}  # the law above is not empty for any part
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dated", [True, False], ids=["dated", "ordered"])
+def test_the_encoder_learns_the_same_without_a_future(dated, tmp_path):
+    """Its examples, its stopping window, its negatives and its tuned layer end with its window."""
+    items, log = world(dated)
+    windows = Windows(40 * DAY, 45 * DAY, 50 * DAY, 60 * DAY, True) if dated else LEAVE_LAST_OUT
+    late = (log.moment >= windows.ranker) & (log.item >= N_ITEMS - 5)
+    log = replace(log, item=np.where(late, log.item, log.item % (N_ITEMS - 5)).astype(np.int32))
+    assert late.any()  # texts that nobody took before
+    config = load_toml(RunConfig, None, [
+        f'run_dir="{tmp_path}"', "encoder.max_tokens=8", "training.max_epochs=2",
+        "training.layers=1", "training.layer_steps=1",
+    ])  # fmt: skip
+    whole, past = (learn_texts(items.text, some, windows, config, False, lambda *_: None)
+                   for some in (log, log.before(windows.ranker)))  # fmt: skip
+    assert len(whole.curve) == 3 and whole.curve == past.curve
+    assert whole.layers_score == past.layers_score
+    for one, other in zip(whole.tower.parameters(), past.tower.parameters(), strict=True):
+        assert torch.equal(one, other)
+    np.testing.assert_array_equal(whole.text_model().tuned, past.text_model().tuned)
 
 
 def test_nothing_of_the_day_itself_is_known_at_its_midnight():
