@@ -58,7 +58,7 @@ def _curve(axes: Axes, report: Mapping[str, Any]) -> None:
     if curve:
         axes.axhline(curve[0], linestyle=":", color="tab:gray", label="frozen encoder")
         axes.legend()
-    axes.set_xlabel("epoch of the head (0 = frozen)")
+    axes.set_xlabel("0 = frozen, 1 = aligned, then epochs of the head")
     axes.set_ylabel("NDCG@10 over distinct texts,\nlast tenth of the encoder window")
     axes.set_title("Fine-tuning the text encoder")
 

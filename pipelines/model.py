@@ -76,7 +76,7 @@ class Recommender:
 def save_model(folder: Path, learned: Learned, ranker: Ranker, card: ModelCard) -> None:
     """Write the model into an empty or missing folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    head = learned.tower.head.detach()
+    head = learned.tower.whole_head()
     own = learned.tuned_encoder.head.cpu()
     with_head(learned.tuned_encoder, stacked(own, head)).save(folder / "encoder")
     if learned.layers_kept:

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipelines.embeddings import encode_cached
 from pipelines.settings import RunConfig
+from recsys.alignment import aligned_head
 from recsys.asof import last_items, past_of
 from recsys.candidates import block_size, text_scores, top_items
 from recsys.dataset import DAY, Log
@@ -20,6 +21,7 @@ from recsys.split import Requests, Windows, requests_in
 from recsys.training import (
     Examples,
     Tower,
+    TrainingConfig,
     examples_in,
     new_tower,
     train_head,
@@ -40,9 +42,19 @@ class Learned:
     frozen: np.ndarray  # (n_texts, dim) unit vectors of the pre-trained encoder
     pooled: np.ndarray  # (n_texts, dim) unit vectors of the tuned encoder, under the tower's head
     tower: Tower
-    curve: list[float]  # NDCG@10 on the stopping window: frozen, then after each epoch of the head
+    curve: list[float]  # NDCG@10 on the stopping window: frozen, aligned, after each epoch
     layers_score: float  # the same after tuning layers; NaN if not tried
     layers_kept: bool
+
+    @property
+    def kept(self) -> str:
+        """What the stopping window liked best: frozen, aligned, head or layers."""
+        if self.layers_kept:
+            return "layers"
+        best = int(np.argmax(self.curve)) if self.curve else 0
+        if best:
+            return "aligned" if best == 1 and self.tower.aligned.any() else "head"
+        return "frozen"
 
     def text_model(self) -> TextModel:
         """Return the vectors of items and the pooling of users, before and after tuning."""
@@ -60,10 +72,10 @@ def learn_texts(
     item_texts: np.ndarray, log: Log, windows: Windows, config: RunConfig, exclude_seen: bool,
     show: Show,
 ) -> Learned:  # fmt: skip
-    """Fine-tune on the encoder window: head first, then layers if they help, early stopped.
+    """Fine-tune on the encoder window: align, train the head, then layers, as far as each helps.
 
-    The last tenth of the window decides when to stop and whether the layers are kept, so the
-    result is never worse than the frozen encoder there.
+    The last tenth of the window decides how far to go and when to stop, so the result is never
+    worse than the frozen encoder there.
 
     Args:
         item_texts: (n_items,) text of each item.
@@ -88,21 +100,33 @@ def learn_texts(
         return interest_ndcg(log, requests, windows.unit, tower, vectors, text_of_item,
                              exclude_seen)  # fmt: skip
 
-    tower = new_tower(frozen.shape[1], training.history)
-    curve: list[float] = []
+    tower, curve = new_tower(frozen.shape[1], training.history), list[float]()
     if len(examples.target) and len(requests):
-        tower, curve = train_head(
-            frozen, examples, training, rng, lambda now: score(now, frozen),
-            on_step=lambda step, steps, loss: show("train head", step, steps, f"loss {loss:.3f}"),
-        )  # fmt: skip
-        show(
-            "train head", 1, 1, "NDCG@10 over texts " + " ".join(f"{value:.4f}" for value in curve)
-        )
+        tower, curve = _with_head(tower, frozen, examples, training, score, rng, show)
     learned = Learned(frozen_encoder, frozen_encoder, text_of_item, frozen, frozen, tower, curve,
                       float("nan"), False)  # fmt: skip
     if curve and training.layers and training.layer_steps:
         learned = _with_layers(learned, texts, examples, config, score, rng, show)
     return refit(learned, log.before(windows.ranker), windows.unit, config, show)
+
+
+def _with_head(
+    plain: Tower, frozen: np.ndarray, examples: Examples, training: TrainingConfig,
+    score: Callable[[Tower, np.ndarray], float], rng: np.random.Generator, show: Show,
+) -> tuple[Tower, list[float]]:  # fmt: skip
+    """Align, then train, and keep what the stopping window likes best; also return its scores."""
+    start, curve = plain, list[float]()
+    if training.align:
+        curve.append(score(plain, frozen))
+        start = replace(plain, aligned=aligned_head(frozen, examples, training.ridge, rng))
+    tower, after = train_head(
+        frozen, examples, training, rng, lambda now: score(now, frozen), start=start,
+        on_step=lambda step, steps, loss: show("train head", step, steps, f"loss {loss:.3f}"),
+    )  # fmt: skip
+    curve += after
+    note = "NDCG@10 over texts " + " ".join(f"{value:.4f}" for value in curve)
+    show("train head", 1, 1, note)
+    return (plain if max(curve) == curve[0] else tower), curve
 
 
 def _with_layers(
@@ -123,17 +147,23 @@ def _with_layers(
 
 
 def refit(learned: Learned, log: Log, unit: int, config: RunConfig, show: Show) -> Learned:
-    """Go on training head and pooling on all events of `log`, for `refit_epochs`; layers stay."""
+    """Align anew and go on training, for `refit_epochs`, on all events of `log`; layers stay.
+
+    What the stopping window did not want is not done here either.
+    """
     training, rng = config.training, np.random.default_rng([config.seed, 2])
     examples = examples_in(log, unit, learned.text_of_item, training.history)
-    if not learned.curve or (max(learned.curve) == learned.curve[0] and not learned.layers_kept):
-        return learned  # tuning did not help: the frozen vectors stay
-    if not training.refit_epochs or not len(examples.target):
+    if learned.kept == "frozen" or not training.refit_epochs or not len(examples.target):
         return learned
-    tower, _ = train_head(
-        learned.pooled, examples, training, rng, epochs=training.refit_epochs, start=learned.tower,
-        on_step=lambda step, steps, loss: show("refit head", step, steps, f"loss {loss:.3f}"),
-    )  # fmt: skip
+    tower = learned.tower
+    if training.align:
+        aligned = aligned_head(learned.pooled, examples, training.ridge, rng)
+        tower = replace(tower, aligned=aligned)
+    if learned.kept != "aligned":
+        tower, _ = train_head(
+            learned.pooled, examples, training, rng, epochs=training.refit_epochs, start=tower,
+            on_step=lambda step, steps, loss: show("refit head", step, steps, f"loss {loss:.3f}"),
+        )  # fmt: skip
     return replace(learned, tower=tower)
 
 

@@ -109,7 +109,7 @@ def learn(run: Run, tags: dict[str, str]) -> tuple[Learned, dict[str, Ranker], d
             "differences": cut["differences"],
         }  # fmt: skip
     report = by_path(parts) | {
-        "encoder": {"curve": first.curve, "layers_score": first.layers_score,
+        "encoder": {"curve": first.curve, "kept": first.kept, "layers_score": first.layers_score,
                     "layers_kept": first.layers_kept, "refit": second is not first},
         "ranker": {"trees": rankers["full"].trees, "importance": rankers["full"].importance()},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,

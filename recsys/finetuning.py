@@ -51,17 +51,17 @@ def tune_layers(
     model = copy.deepcopy(encoder.model)
     trained = unfreeze(model, config.layers)
     tower = copy_tower(tower)
-    groups = [{"params": trained, "lr": config.layer_learning_rate},
-              {"params": tower.parameters(), "lr": config.learning_rate / 10}]  # fmt: skip
-    optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    layers = {"params": trained, "lr": config.layer_learning_rate, "weight_decay": 0.01}
+    groups = tower.groups(config.learning_rate / 10, config.weight_decay)
+    optimiser = torch.optim.AdamW([layers, *groups])
     model, optimiser = accelerator.prepare(model, optimiser)
-    bank = torch.from_numpy(pooled.copy())
+    bank = apply_head(torch.from_numpy(pooled), tower.aligned)
     order = rng.permutation(len(examples.target))
     size = config.layer_batch_events
     for step in range(config.layer_steps):
         rows = np.take(order, np.arange(step * size, (step + 1) * size), mode="wrap")
         live = np.unique(examples.target[rows])
-        fresh = _pool(model, encoder, [texts[at] for at in live])
+        fresh = apply_head(_pool(model, encoder, [texts[at] for at in live]), tower.aligned)
         at = torch.from_numpy(live)
         vectors, theirs = bank.index_copy(0, at, fresh), replace(examples, known=live)
         loss = batch_loss(tower, vectors, theirs, rows, config, rng)

@@ -8,15 +8,16 @@ Jean et al. 2015). A text that nobody took yet is no negative: it would be pushe
 everybody before it had a chance. Items that share a text are one target, so none is another's false
 negative.
 
-Two stages, cheapest first. `train_head` moves a residual head over frozen vectors and the user
-pooling: no text is encoded, a pass over the data takes seconds. `recsys.finetuning` then unfreezes
-transformer layers under the trained head.
+Three stages, cheapest first. `recsys.alignment` solves for a head over the frozen vectors.
+`train_head` moves a residual head on top of that one, and the user pooling: no text is encoded, a
+pass over the data takes seconds. `recsys.finetuning` then unfreezes transformer layers under both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,11 @@ from torch.nn.functional import cross_entropy, embedding
 
 from recsys.asof import new_days
 from recsys.dataset import Log
-from recsys.encoder import apply_head, moved_vectors
+from recsys.encoder import apply_head, moved_vectors, stacked
 from recsys.interest import UserPooling
+
+LOG_SCALE = 2.0  # of the softmax at first: near the best one for aligned vectors; a sharper one
+# (3.0) undid the alignment before it was learned: docs/log.md
 
 
 class TrainingConfig(BaseModel):
@@ -35,6 +39,8 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     history: int = Field(20, ge=1)  # past items in a user vector
+    align: bool = True  # solve for a head first: whiten texts, turn them to what goes together
+    ridge: float = Field(1.0, gt=0)  # of the alignment: how much it shrinks towards whitening
     max_epochs: int = Field(20, ge=0)  # of the head; 0 = leave the encoder frozen
     patience: int = Field(4, ge=1)  # epochs without a better valid NDCG before it stops
     batch_events: int = Field(512, ge=1)
@@ -43,7 +49,7 @@ class TrainingConfig(BaseModel):
     warm_up_steps: int = Field(50, ge=0)
     negative_texts: int = Field(4096, ge=1)  # sampled a step where over twice as many were taken
     learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(10.0, ge=0)  # of head and pooling, back to the aligned texts
     dropout: float = Field(0.1, ge=0, lt=1)  # of whole past items
     layers: int = Field(0, ge=0)  # last transformer layers to unfreeze after the head
     layer_steps: int = Field(60, ge=0)
@@ -63,21 +69,36 @@ class Examples:
 
 @dataclass(frozen=True)
 class Tower:
-    """What stage one learns: item side (dim, dim), user side, and the softmax scale (log)."""
+    """What is learned over the encoder: item side, user side, and the softmax scale (log)."""
 
-    head: torch.nn.Parameter
+    aligned: torch.Tensor  # (dim, dim) head in closed form; no gradient step moves it
+    head: torch.nn.Parameter  # (dim, dim) on top of it
     pooling: UserPooling
     log_scale: torch.nn.Parameter
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """All of them, for an optimiser."""
+        """All that gradient steps move."""
         return [self.head, *self.pooling.parameters(), self.log_scale]
 
+    def groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Return the same for an optimiser; decay pulls what starts at zero back, and only that."""
+        pooling = self.pooling
+        pulled = [self.head, pooling.residual, pooling.query]
+        free = [pooling.recency, self.log_scale]
+        return [{"params": pulled, "lr": learning_rate, "weight_decay": weight_decay},
+                {"params": free, "lr": learning_rate, "weight_decay": 0.0}]  # fmt: skip
 
-def new_tower(dim: int, history: int) -> Tower:
-    """Return an untrained tower: frozen vectors, recency-weighted mean."""
+    def whole_head(self) -> torch.Tensor:
+        """Return the one head (dim, dim) that does what both do."""
+        return stacked(self.aligned, self.head.detach())
+
+
+def new_tower(dim: int, history: int, aligned: torch.Tensor | None = None) -> Tower:
+    """Return a tower no gradient step has moved: recency-weighted mean, frozen or aligned texts."""
     head = torch.nn.Parameter(torch.zeros(dim, dim))
-    return Tower(head, UserPooling(dim, history), torch.nn.Parameter(torch.tensor(3.0)))
+    scale = torch.nn.Parameter(torch.tensor(LOG_SCALE))
+    aligned = torch.zeros(dim, dim) if aligned is None else aligned
+    return Tower(aligned, head, UserPooling(dim, history), scale)
 
 
 def examples_in(log: Log, unit: int, text_of_item: np.ndarray, history: int) -> Examples:
@@ -116,18 +137,17 @@ def train_head(
         config: how.
         rng: order, dropout and negatives.
         valid_score: higher is better; called before training and after each epoch. The best tower
-            is returned, so the result is never worse than the frozen encoder by this measure.
+            is returned, so the result is never worse than the start by this measure.
         epochs: how many, without early stopping; then `valid_score` is not called.
-        start: tower to go on from (not changed); None = an untrained one.
+        start: tower to go on from (not changed); None = an untrained one over frozen vectors.
         on_step: called with (step, steps at most, loss).
 
     Returns:
         The tower, and the valid scores (the first before training), empty with `epochs`.
     """
-    vectors = torch.from_numpy(pooled)
     tower = new_tower(pooled.shape[1], config.history) if start is None else copy_tower(start)
-    optimiser = torch.optim.AdamW(tower.parameters(), config.learning_rate,
-                                  weight_decay=config.weight_decay)  # fmt: skip
+    vectors = apply_head(torch.from_numpy(pooled), tower.aligned)
+    optimiser = torch.optim.AdamW(tower.groups(config.learning_rate, config.weight_decay))
     scores = [] if epochs is not None or valid_score is None else [valid_score(tower)]
     best = copy_tower(tower)
     n = min(len(examples.target), config.epoch_events)
@@ -156,8 +176,8 @@ def train_head(
 
 
 def tuned_vectors(tower: Tower, frozen: np.ndarray) -> np.ndarray:
-    """Return the (n_texts, dim) unit vectors under the tower's head."""
-    return moved_vectors(frozen, tower.head)
+    """Return the (n_texts, dim) unit vectors under the tower's heads."""
+    return moved_vectors(frozen, tower.whole_head())
 
 
 def batch_loss(
@@ -169,6 +189,8 @@ def batch_loss(
     rng: np.random.Generator,
 ) -> torch.Tensor:
     """Weighted softmax loss of the examples at `rows`, over the known texts or a sample of them.
+
+    `vectors` (n_texts, dim) are aligned already; only the tower's trained head moves them here.
 
     Rows are gathered by `embedding`, whose gradient is summed in one order; that of plain indexing
     is summed by whichever thread comes first.
@@ -204,8 +226,7 @@ def _denominator(
 
 def copy_tower(tower: Tower) -> Tower:
     """Copy the parameters, away from the optimiser."""
-    dim, history = tower.head.shape[0], tower.pooling.history
-    new = new_tower(dim, history)
+    new = new_tower(tower.head.shape[0], tower.pooling.history, tower.aligned)
     with torch.no_grad():
         for mine, theirs in zip(new.parameters(), tower.parameters(), strict=True):
             mine.copy_(theirs)

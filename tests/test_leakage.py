@@ -121,7 +121,7 @@ def test_the_encoder_learns_the_same_without_a_future(dated, tmp_path):
     ])  # fmt: skip
     whole, past = (learn_texts(items.text, some, windows, config, False, lambda *_: None)
                    for some in (log, log.before(windows.ranker)))  # fmt: skip
-    assert len(whole.curve) == 3 and whole.curve == past.curve
+    assert len(whole.curve) == 4 and whole.curve == past.curve
     assert whole.layers_score == past.layers_score
     for one, other in zip(whole.tower.parameters(), past.tower.parameters(), strict=True):
         assert torch.equal(one, other)

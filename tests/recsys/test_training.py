@@ -22,7 +22,7 @@ from recsys.training import (
 
 DIM, N_TEXTS, HISTORY = 8, 40, 3
 CONFIG = TrainingConfig(history=HISTORY, batch_events=100, learning_rate=0.03, warm_up_steps=2,
-                        max_epochs=5, patience=2)  # fmt: skip
+                        max_epochs=5, patience=2, weight_decay=0.01)  # fmt: skip
 
 
 def unit_rows(rng, n):
@@ -190,6 +190,28 @@ def test_a_pass_over_many_events_looks_at_a_sample(vectors, planted):
     config = CONFIG.model_copy(update={"epoch_events": 150})
     trained(vectors, planted, config, epochs=2, on_step=lambda *step: steps.append(step))
     assert [step[:2] for step in steps] == [(at + 1, 2 * 2) for at in range(2 * -(-150 // 100))]
+
+
+def test_on_top_of_an_aligned_head_training_sees_aligned_vectors(vectors, planted):
+    aligned = torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(0)) / 5
+    start = new_tower(DIM, HISTORY, aligned)
+    over, _ = trained(vectors, planted, epochs=1, start=start)
+    moved = apply_head(torch.from_numpy(vectors), aligned).numpy()
+    alone, _ = trained(moved, planted, epochs=1)
+    assert torch.equal(over.aligned, aligned) and torch.equal(start.aligned, aligned)
+    for one, other in zip(numbers(over), numbers(alone), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    np.testing.assert_allclose(tuned_vectors(over, vectors), tuned_vectors(alone, moved), atol=1e-5)
+
+
+def test_weight_decay_pulls_back_to_the_start_and_leaves_the_scale(vectors, planted):
+    strong = CONFIG.model_copy(update={"weight_decay": 1 / CONFIG.learning_rate})  # all, each step
+    held, _ = trained(vectors, planted, strong, epochs=2)
+    free, _ = trained(vectors, planted, CONFIG, epochs=2)
+    assert held.head.abs().max() < 0.4 * free.head.abs().max()
+    start = new_tower(DIM, HISTORY)
+    for tower in (held, free):
+        assert (tower.log_scale - start.log_scale).abs() > 0.1
 
 
 def test_an_untrained_tower_leaves_vectors_as_they_are(vectors):
