@@ -70,13 +70,13 @@ def measured(part: str, config: RunConfig, show: Show) -> dict[str, Any]:
         dealt = rng.permutation(method.items.text)
         method = replace(method, items=replace(method.items, text=dealt))
     run = Run(config, prepared, method, Stages(), show)
+    end = prepared.windows.test
     if part == "unseen":
-        texts, text_of_item = distinct_texts(method.items.text)
-        removed = (rng.random(len(texts)) < UNSEEN_SHARE)[text_of_item]
-        learned = learned_before_test(run, log.keep(~removed[log.item]))
-        metric, user, values = "recall_at_20", *unseen_recall(run, learned, log, removed)
+        removed = removed_items(run)
+        learned = learned_until(run, log.keep(~removed[log.item]), end)
+        metric, user, values = "recall_at_20", *unseen_recall(run, learned, log, removed, end)
     else:
-        learned = learned_before_test(run, log)
+        learned = learned_until(run, log, end)
         fitted = run.fitted(learned, prepared.windows.test)
         outcome = outcome_of(run, "test", fitted, {}, with_als=False)
         metric, user = "ndcg_at_10", outcome.user
@@ -97,25 +97,33 @@ def measured(part: str, config: RunConfig, show: Show) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def learned_before_test(run: Run, log: Log) -> Learned:
-    """Fine-tune as a training run does, and refit on everything before the test window."""
+def removed_items(run: Run) -> np.ndarray:
+    """Draw a fifth of the texts and return (n_items,) bool: items that have one of them."""
+    texts, text_of_item = distinct_texts(run.method.items.text)
+    drawn = np.random.default_rng([run.config.seed, 30])
+    return np.asarray((drawn.random(len(texts)) < UNSEEN_SHARE)[text_of_item])
+
+
+def learned_until(run: Run, log: Log, end: int) -> Learned:
+    """Fine-tune as a training run does, and refit before the later windows up to moment `end`."""
     windows, items = run.prepared.windows, run.method.items
     learned = learn_texts(items.text, log, windows, run.config, run.method.exclude_seen, run.show)
-    for end in (windows.valid, windows.test):
-        learned = refit(learned, log.before(end), windows.unit, run.config, run.show)
+    for moment in (windows.valid, windows.test):
+        if moment <= end:
+            learned = refit(learned, log.before(moment), windows.unit, run.config, run.show)
     return learned
 
 
 def unseen_recall(
-    run: Run, learned: Learned, log: Log, removed: np.ndarray
+    run: Run, learned: Learned, log: Log, removed: np.ndarray, end: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Rank the removed items for users who took any, from the other items they took.
+    """Rank the removed items for users who took any before `end`, from the others they took.
 
     Returns:
         (n_users,) user codes, and model -> (n_users,) recall@20.
     """
     windows, texts = run.prepared.windows, learned.text_model()
-    log = log.before(windows.test)
+    log = log.before(end)
     log = log.keep(log.grade > 0)
     kept, gone = log.keep(~removed[log.item]), log.keep(removed[log.item])
     user = np.intersect1d(log.users[np.unique(kept.row)], log.users[np.unique(gone.row)])
@@ -131,9 +139,9 @@ def unseen_recall(
     parts: dict[str, list[np.ndarray]] = {"frozen_encoder": [], "tuned_encoder": []}
     for at in range(0, len(user), block_size(len(text))):
         some = user[at : at + block_size(len(text))]
-        past = past_of(kept, some, np.full(len(some), windows.test), windows.unit, len(kept))
+        past = past_of(kept, some, np.full(len(some), end), windows.unit, len(kept))
         vectors = texts.users(last_items(past, texts.pooling.history))
-        wanted = past_of(gone, some, np.full(len(some), windows.test), windows.unit, len(gone))
+        wanted = past_of(gone, some, np.full(len(some), end), windows.unit, len(gone))
         pairs = np.unique(wanted.request * len(text) + code[wanted.item])
         request, item = np.divmod(pairs, len(text))
         for name, users, table in zip(parts, vectors, tables, strict=True):

@@ -26,7 +26,8 @@ from recsys.schema import EventRule
 from serving.settings import ServingConfig
 
 FOLDER = Path(__file__).parent
-WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path"}
+WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path",
+         Any: "value"}  # fmt: skip
 SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 FEATURES = """\
 # Features

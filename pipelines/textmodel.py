@@ -14,7 +14,7 @@ from recsys.asof import last_items, past_of
 from recsys.candidates import block_size, text_scores, top_items
 from recsys.dataset import DAY, Log
 from recsys.encoder import TextEncoder, load_encoder
-from recsys.finetuning import last_layers, tune_layers
+from recsys.finetuning import check_trainable, tune_layers
 from recsys.interest import TextModel, user_vectors
 from recsys.metrics import ranks_from_scores, request_metrics
 from recsys.split import Requests, Windows, requests_in
@@ -88,7 +88,7 @@ def learn_texts(
     rng = np.random.default_rng([config.seed, 1])
     texts, text_of_item = distinct_texts(item_texts)
     frozen_encoder = load_encoder(config.encoder)
-    last_layers(frozen_encoder.model, config.training.layers)  # refused before any text is encoded
+    check_trainable(frozen_encoder.model, config.training)  # refused before any text is encoded
     frozen = encode(frozen_encoder, texts, config, show, "encode texts")
     stop, training = stopping_moment(log, windows), config.training
     examples = examples_in(log.before(stop), windows.unit, text_of_item, training.history)
@@ -105,7 +105,7 @@ def learn_texts(
         tower, curve = _with_head(tower, frozen, examples, training, score, rng, show)
     learned = Learned(frozen_encoder, frozen_encoder, text_of_item, frozen, frozen, tower, curve,
                       float("nan"), False)  # fmt: skip
-    if curve and training.layers and training.layer_steps:
+    if curve and (training.layers or training.peft) and training.layer_passes:
         learned = _with_layers(learned, texts, examples, config, score, rng, show)
     return refit(learned, log.before(windows.ranker), windows.unit, config, show)
 
@@ -136,7 +136,7 @@ def _with_layers(
     """Tune transformer layers and keep them if the stopping window says so."""
     encoder, tower = tune_layers(
         learned.frozen_encoder, learned.tower, texts, learned.frozen, examples, config.training,
-        rng, lambda step, steps, loss: show("train layers", step, steps, f"loss {loss:.3f}"),
+        rng, lambda done, total, loss: show("train layers", done, total, f"texts, loss {loss:.3f}"),
     )  # fmt: skip
     pooled = encode(encoder, texts, config, show, "encode texts, tuned")
     after = score(tower, pooled)

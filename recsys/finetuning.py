@@ -1,25 +1,33 @@
-"""The second stage of fine-tuning: the last transformer layers learn under the trained head.
+"""The last stage of fine-tuning: the transformer itself learns under the trained head.
 
-Each step encodes only the texts its events point at, with gradients; they are each other's
-negatives. Past items come from a bank of the latest vectors. So a step costs as many forward
-passes as it has distinct target texts, whatever the catalogue. (Negatives from the bank taught the
-model to tell fresh vectors from old ones instead of taste: docs/log.md.) `accelerate` places the
-work: the same code on CPU, one GPU or several.
+Each step encodes one batch of texts of similar length with gradients and puts them into the bank of
+all texts' vectors. The loss is then that of the head: a sample of all events, each over all texts
+that anybody took. So a text of the batch is the target of its own events, a past item of others and
+a negative of the rest, in the right proportions, and it is encoded once for all of them. (With only
+the batch's own events, fresh vectors are always targets and those of the bank never: the model
+learned to tell fresh from old. With only the batch's texts as negatives it got worse too:
+docs/log.md.) A step costs one token batch in memory, whatever the number of events and texts.
+
+What is trained: the last layers, or whatever a `peft` configuration names (LoRA and others), merged
+into the weights at the end. `accelerate` places the work: the same code on CPU and GPU.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from peft import get_peft_config, get_peft_model
 
 from recsys.encoder import TextEncoder, apply_head, has_bfloat16, mean_pool
 from recsys.errors import ConfigError
 from recsys.training import Examples, Tower, TrainingConfig, batch_loss, copy_tower
+
+LAYER_WEIGHT_DECAY = 0.01
 
 
 def tune_layers(
@@ -30,49 +38,81 @@ def tune_layers(
     examples: Examples,
     config: TrainingConfig,
     rng: np.random.Generator,
-    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    on_step: Callable[[int, int, float], None] = lambda texts, total, loss: None,
 ) -> tuple[TextEncoder, Tower]:
-    """Train the last `config.layers` transformer layers for `config.layer_steps` steps.
+    """Train part of the transformer for `config.layer_passes` passes over the known texts.
 
     Args:
         encoder: where to start; not changed.
-        tower: head and pooling trained over `pooled`; not changed.
+        tower: heads and pooling trained over `pooled`; not changed.
         texts: (n_texts,) the distinct texts.
         pooled: (n_texts, dim) float32 vectors of the encoder.
         examples: what to learn from.
         config: how.
         rng: order, dropout and negatives.
-        on_step: called with (step, steps, loss).
+        on_step: called with (texts done, texts in all passes, loss).
 
     Returns:
-        A new encoder under the same head, and the tower that was trained along with it.
+        A new encoder under its old head, and the tower that was trained along with it.
+
+    Raises:
+        ConfigError: the model has fewer layers, or peft does not know what `config.peft` says.
     """
     accelerator = Accelerator()
-    model = copy.deepcopy(encoder.model)
-    trained = unfreeze(model, config.layers)
+    model, trained = trainable(copy.deepcopy(encoder.model), config)
     tower = copy_tower(tower)
-    layers = {"params": trained, "lr": config.layer_learning_rate, "weight_decay": 0.01}
+    layers = {"params": trained, "lr": config.layer_learning_rate,
+              "weight_decay": LAYER_WEIGHT_DECAY}  # fmt: skip
     groups = tower.groups(config.learning_rate / 10, config.weight_decay)
-    optimiser = torch.optim.AdamW([layers, *groups])
-    model, optimiser = accelerator.prepare(model, optimiser)
+    model, optimiser = accelerator.prepare(model, torch.optim.AdamW([layers, *groups]))
     bank = apply_head(torch.from_numpy(pooled), tower.aligned)
-    order = rng.permutation(len(examples.target))
-    size = config.layer_batch_events
-    for step in range(config.layer_steps):
-        rows = np.take(order, np.arange(step * size, (step + 1) * size), mode="wrap")
-        live = np.unique(examples.target[rows])
-        fresh = apply_head(_pool(model, encoder, [texts[at] for at in live]), tower.aligned)
-        at = torch.from_numpy(live)
-        vectors, theirs = bank.index_copy(0, at, fresh), replace(examples, known=live)
-        loss = batch_loss(tower, vectors, theirs, rows, config, rng)
-        optimiser.zero_grad()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        bank[at] = fresh.detach()
-        on_step(step + 1, config.layer_steps, float(loss.detach()))
-    model = accelerator.unwrap_model(model).requires_grad_(True)
+    known, n_events = examples.known, len(examples.target)
+    batches = [(known[rows], tokens)
+               for rows, tokens in encoder.batches([texts[at] for at in known])]  # fmt: skip
+    total, done = config.layer_passes * len(known), 0
+    for _ in range(config.layer_passes):
+        for turn in rng.permutation(len(batches)):
+            place, tokens = batches[turn]
+            rows = rng.permutation(n_events)[: config.layer_batch_events]
+            fresh = apply_head(_pool(model, tokens), encoder.head.cpu())
+            fresh = apply_head(fresh, tower.aligned)
+            at = torch.from_numpy(place)
+            loss = batch_loss(tower, bank.index_copy(0, at, fresh), examples, rows, config, rng)
+            optimiser.zero_grad()
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            bank[at] = fresh.detach()
+            done += len(place)
+            on_step(done, total, float(loss.detach()))
+    model = accelerator.unwrap_model(model)
+    model = model.merge_and_unload() if config.peft else model
+    model = model.requires_grad_(True)
     return TextEncoder(model, encoder.tokenizer, encoder.head, encoder.config), tower
+
+
+def trainable(model: Any, config: TrainingConfig) -> tuple[Any, list[torch.nn.Parameter]]:
+    """Return the model with all but what `config` says frozen, and what is left to train.
+
+    Raises:
+        ConfigError: the model has fewer layers, or peft does not know what `config.peft` says.
+    """
+    if not config.peft:
+        return model, unfreeze(model, config.layers)
+    try:
+        model = get_peft_model(model, get_peft_config(dict(config.peft)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"training.peft: {error}; it takes what a peft configuration takes, for example "
+            '{ peft_type = "LORA", r = 8, target_modules = ["query", "value"] }'
+        ) from error
+    return model, [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def check_trainable(model: Any, config: TrainingConfig) -> None:
+    """Refuse, before any work, what `tune_layers` would refuse; the model is not changed."""
+    if config.layers or config.peft:
+        trainable(copy.deepcopy(model), config)
 
 
 def unfreeze(model: torch.nn.Module, layers: int) -> list[torch.nn.Parameter]:
@@ -98,14 +138,10 @@ def last_layers(model: torch.nn.Module, layers: int) -> list[torch.nn.Module]:
     return list(stack[len(stack) - layers :])
 
 
-def _pool(model: torch.nn.Module, encoder: TextEncoder, texts: list[str]) -> torch.Tensor:
-    """Encode texts with gradients: (n, dim) on the CPU, where the bank is."""
+def _pool(model: torch.nn.Module, tokens: Any) -> torch.Tensor:
+    """Encode a token batch with gradients: (n, dim) on the CPU, where the bank is."""
     device = next(model.parameters()).device
-    pooled = torch.empty(len(texts), encoder.dim)
-    for rows, batch in encoder.batches(texts):
-        moved = batch.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-            hidden = model(**moved).last_hidden_state
-        part = mean_pool(hidden.float(), moved["attention_mask"]).cpu()
-        pooled = pooled.index_copy(0, torch.from_numpy(rows), part)
-    return apply_head(pooled, encoder.head.cpu())
+    moved = tokens.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+        hidden = model(**moved).last_hidden_state
+    return mean_pool(hidden.float(), moved["attention_mask"]).cpu()

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.nn.functional import cross_entropy, embedding
 
 from recsys.asof import new_days
@@ -52,9 +52,16 @@ class TrainingConfig(BaseModel):
     weight_decay: float = Field(10.0, ge=0)  # of head and pooling, back to the aligned texts
     dropout: float = Field(0.1, ge=0, lt=1)  # of whole past items
     layers: int = Field(0, ge=0)  # last transformer layers to unfreeze after the head
-    layer_steps: int = Field(60, ge=0)
-    layer_batch_events: int = Field(128, ge=1)
+    peft: dict[str, Any] = {}  # instead: a peft configuration, such as { peft_type = "LORA" }
+    layer_passes: int = Field(2, ge=0)  # over the texts that anybody took
+    layer_batch_events: int = Field(4096, ge=1)  # events that a step looks at
     layer_learning_rate: float = Field(3e-5, gt=0)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.layers and self.peft:
+            raise ValueError("layers and peft both say what is trained; set one of them")
+        return self
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def world_settings(folder: Path) -> list[str]:
     return [
         f'run_dir="{folder}/run"', f'data.events="{folder}/events.parquet"',
         f'data.items="{folder}/items.parquet"', "data.bucket_rows=800", "encoder.max_tokens=16",
-        "training.max_epochs=3", "training.layers=1", "training.layer_steps=2",
+        "training.max_epochs=3", "training.layers=1", "training.layer_passes=1",
         "training.layer_batch_events=16",
         "ranker.max_trees=30", "ranker.min_rows_in_leaf=5", "evaluation.resamples=50",
         f'serving.releases="{folder}/releases"', f'serving.store="{folder}/store"', "serving.k=10",

@@ -31,6 +31,22 @@ def test_the_encoder_benchmark_tells_text_from_shuffled_text(small_world, tmp_pa
     assert report["run"]["command"].startswith("python -m benchmarks.encoder")
 
 
+def test_the_ablation_measures_each_variant_beside_the_frozen_encoder(small_world, tmp_path):
+    out = tmp_path / "out.json"
+    command = [sys.executable, "-m", "benchmarks.ablation", "--data", str(small_world.folder),
+               "--protocol", "time", "--json", str(out), "--variants", "aligned", "aligned, head",
+               "--set", "encoder.max_tokens=16"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    assert report.keys() == {"frozen", "aligned", "aligned, head", "run"}
+    assert [len(report[name]["curve"]) for name in ("frozen", "aligned")] == [1, 2]
+    assert len(report["aligned, head"]["curve"]) > 3
+    assert report["frozen"]["kept"] == "frozen" and report["aligned"]["kept"] == "aligned"
+    values = [report[name][what] for name in ("frozen", "aligned") for what in ("seen", "unseen")]
+    assert all(0 < value < 1 for value in values) and len(set(values)) == 4
+
+
 def test_looking_is_timed_on_any_prepared_folder(small_world):
     command = [sys.executable, "-m", "benchmarks.look", "--prepared",
                str(small_world.config.run_dir / "prepared"), "--requests", "20"]  # fmt: skip

@@ -32,7 +32,7 @@ SMALL = """
 max_tokens = 16
 [training]
 max_epochs = 2
-layer_steps = 2
+layer_passes = 1
 layer_batch_events = 16
 [ranker]
 max_trees = 20

@@ -117,7 +117,7 @@ def test_the_encoder_learns_the_same_without_a_future(dated, tmp_path):
     assert late.any()  # texts that nobody took before
     config = load_toml(RunConfig, None, [
         f'run_dir="{tmp_path}"', "encoder.max_tokens=8", "training.max_epochs=2",
-        "training.layers=1", "training.layer_steps=1",
+        "training.layers=1", "training.layer_passes=1",
     ])  # fmt: skip
     whole, past = (learn_texts(items.text, some, windows, config, False, lambda *_: None)
                    for some in (log, log.before(windows.ranker)))  # fmt: skip

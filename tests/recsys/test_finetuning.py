@@ -6,12 +6,14 @@ import torch
 
 from recsys.encoder import EncoderConfig, load_encoder, with_head
 from recsys.errors import ConfigError
-from recsys.finetuning import tune_layers, unfreeze
+from recsys.finetuning import trainable, tune_layers, unfreeze
 from recsys.training import Examples, TrainingConfig, copy_tower, new_tower
 
 TEXTS = ["rose seeds", "tulip bulbs", "tennis ball", "yoga mat", "frying pan", "bread knife"]
-CONFIG = TrainingConfig(history=2, layers=1, layer_steps=2, layer_batch_events=4)
+CONFIG = TrainingConfig(history=2, layers=1, layer_passes=2, layer_batch_events=3)
 LAYERS = 6  # of MiniLM-L6
+EXAMPLES = Examples(np.array([[0, -1], [2, -1], [4, 5], [1, 0]]), np.array([1, 3, 5, 0]),
+                    np.ones(4, np.float32), np.arange(6))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,9 @@ def changed(before, after):
 def tuned(encoder):
     """Tune for two steps; return what went in, as copies, and what came out."""
     pooled = encoder.encode(TEXTS)
-    past = np.array([[0, -1], [2, -1], [4, 5], [1, 0]])
-    examples = Examples(past, np.array([1, 3, 5, 0]), np.ones(4, np.float32), np.arange(6))
     tower, steps = new_tower(encoder.dim, 2), []
     copies = weights(encoder.model), copy_tower(tower), pooled.copy()
-    out = tune_layers(encoder, tower, TEXTS, pooled, examples, CONFIG, np.random.default_rng(0),
+    out = tune_layers(encoder, tower, TEXTS, pooled, EXAMPLES, CONFIG, np.random.default_rng(0),
                       lambda *step: steps.append(step))  # fmt: skip
     return copies, (tower, pooled), out, steps
 
@@ -50,7 +50,7 @@ def test_two_steps_change_the_last_layer_and_no_other(encoder, tuned):
     moved = changed(before, weights(new.model))
     assert moved and moved <= last
     assert len(moved) > len(last) / 2
-    assert [step[:2] for step in steps] == [(1, 2), (2, 2)]
+    assert [step[:2] for step in steps] == [(6, 12), (12, 12)]  # six texts, twice
     assert np.isfinite([loss for *_, loss in steps]).all()
 
 
@@ -71,6 +71,28 @@ def test_the_tuned_encoder_has_the_same_head_and_other_vectors(encoder, tuned):
     assert torch.equal(new.head, encoder.head) and new.head.any()
     assert new.fingerprint() != encoder.fingerprint()
     assert np.abs(new.encode(TEXTS) - encoder.encode(TEXTS)).max() > 0
+
+
+@pytest.mark.slow
+def test_any_peft_configuration_is_trained_and_merged(encoder, tuned):
+    (before, *_), (tower, pooled), *_ = tuned
+    lora = {"peft_type": "LORA", "r": 2, "target_modules": ["query"]}
+    config = TrainingConfig(history=2, layer_passes=1, peft=lora, layer_learning_rate=0.01)
+    new, _ = tune_layers(encoder, tower, TEXTS, pooled, EXAMPLES, config, np.random.default_rng(0))
+    after = weights(new.model)
+    assert after.keys() == before.keys()  # an ordinary model again
+    moved = changed(before, after)
+    assert moved == {name for name in before if name.endswith("query.weight")}
+    assert not changed(before, weights(encoder.model))
+
+
+def test_an_unknown_peft_configuration_is_refused_in_words(stack):
+    for peft in ({"peft_type": "NOPE"}, {"peft_type": "LORA", "target_modules": ["nothing"]},
+                 {"r": 8}, {"peft_type": "LORA", "rank": 8}):  # fmt: skip
+        with pytest.raises(ConfigError, match="training.peft: .*target_modules"):
+            trainable(stack, TrainingConfig(peft=peft))
+    with pytest.raises(ValueError, match="layers and peft both"):
+        TrainingConfig(layers=1, peft={"peft_type": "LORA"})
 
 
 @pytest.fixture
