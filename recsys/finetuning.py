@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from peft import get_peft_config, get_peft_model
 
 from recsys.encoder import TextEncoder, apply_head, has_bfloat16, mean_pool
 from recsys.errors import ConfigError
@@ -99,6 +98,8 @@ def trainable(model: Any, config: TrainingConfig) -> tuple[Any, list[torch.nn.Pa
     """
     if not config.peft:
         return model, unfreeze(model, config.layers)
+    from peft import get_peft_config, get_peft_model  # slow to load, and rarely asked for
+
     try:
         model = get_peft_model(model, get_peft_config(dict(config.peft)))
     except (KeyError, TypeError, ValueError) as error:

@@ -37,6 +37,7 @@ READING_SIDE = {  # runs with the base install alone, and imports nothing else o
 BASE_INSTALL = {"httpx", "pyarrow", "pydantic", "pydantic_core", "rich", "typer"}
 ONE_DOOR = {  # outside system -> the only files that import it
     "accelerate": {"recsys/finetuning.py"},
+    "peft": {"recsys/finetuning.py"},
     "duckdb": {"pipelines/checking.py", "pipelines/prepare.py"},
     "fastapi": {"serving/api.py"},
     "implicit": {"recsys/baselines.py"},
@@ -53,6 +54,7 @@ LOAD_TORCH = {  # importing these files imports torch; the others do so inside f
     "features/pair.py",
     "recsys/candidates.py",
     "recsys/encoder.py",
+    "recsys/alignment.py",
     "recsys/finetuning.py",
     "recsys/interest.py",
     "recsys/neighbours.py",
