@@ -58,7 +58,9 @@ def _curve(axes: Axes, report: Mapping[str, Any]) -> None:
     if curve:
         axes.axhline(curve[0], linestyle=":", color="tab:gray", label="frozen encoder")
         axes.legend()
-    axes.set_xlabel("0 = frozen, 1 = aligned, then epochs of the head")
+    first = [name for name in report["encoder"]["steps"] if name != "head"]
+    named = [f"{at} = {name}" for at, name in enumerate(first)]
+    axes.set_xlabel(", ".join([*named, "then epochs of the head"]))
     axes.set_ylabel("NDCG@10 over distinct texts,\nlast tenth of the encoder window")
     axes.set_title("Fine-tuning the text encoder")
 

@@ -2,7 +2,7 @@
 
 encoder/             fine-tuned, as sentence-transformers loads it
 frozen_encoder/      the pre-trained transformer, where layers were tuned; else encoder/ has it
-pooling.safetensors  the head as trained and the one it was trained on; user vectors from past items
+pooling.safetensors  the head as served, the parts it is made of, user vectors from past items
 ranker.txt           LightGBM
 card.json            settings, features and lineage; written last
 """
@@ -31,11 +31,12 @@ from recsys.encoder import (
     with_head,
 )  # fmt: skip
 from recsys.errors import ConfigError
-from recsys.interest import TextModel, UserPooling
+from recsys.interest import TextModel
 from recsys.neighbours import cosine_neighbours
 from recsys.ranker import Ranker, ranker_from_text
 from recsys.split import Windows
 from recsys.state import StateConfig, state_at
+from recsys.training import Tower, new_tower
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     dated: bool
     exclude_seen: bool
     encoder: EncoderConfig
@@ -69,7 +70,7 @@ class Recommender:
     encoder: TextEncoder  # under the head that it came with
     frozen_encoder: TextEncoder
     head: torch.Tensor  # (dim, dim) trained, on top of the encoder
-    pooling: UserPooling
+    tower: Tower  # the same head in its parts, for training to go on; and the pooling
     ranker: Ranker
 
 
@@ -79,12 +80,15 @@ def save_model(folder: Path, learned: Learned, ranker: Ranker, card: ModelCard) 
     head = learned.tower.whole_head()
     own = learned.tuned_encoder.head.cpu()
     with_head(learned.tuned_encoder, stacked(own, head)).save(folder / "encoder")
-    if learned.layers_kept:
+    if learned.tuned_encoder is not learned.frozen_encoder:
         learned.frozen_encoder.save(folder / "frozen_encoder")
-    pooling = learned.tower.pooling.state_dict()
-    weights = {name: value.contiguous() for name, value in pooling.items()}
-    heads = {"head": head.contiguous(), "own_head": own.contiguous()}
-    save_file(weights | heads, folder / "pooling.safetensors")
+    tower = learned.tower
+    weights = tower.pooling.state_dict() | {
+        "head": head, "own_head": own, "aligned": tower.aligned, "trained": tower.head.detach(),
+        "log_scale": tower.log_scale.detach(),
+    }  # fmt: skip
+    weights = {name: value.contiguous() for name, value in weights.items()}
+    save_file(weights, folder / "pooling.safetensors")
     (folder / "ranker.txt").write_text(ranker.to_text())
     (folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
 
@@ -118,10 +122,12 @@ def load_model(folder: Path) -> Recommender:
     if frozen_folder.exists():
         frozen = load_encoder(card.encoder.model_copy(update={"model": str(frozen_folder)}))
         frozen = with_head(frozen, own)
-    pooling = UserPooling(encoder.dim, card.history)
-    pooling.load_state_dict(weights)
+    tower = new_tower(encoder.dim, card.history, weights.pop("aligned"))
+    tower.head.data.copy_(weights.pop("trained"))
+    tower.log_scale.data.copy_(weights.pop("log_scale"))
+    tower.pooling.load_state_dict(weights)
     ranker = ranker_from_text((folder / "ranker.txt").read_text(), card.features)
-    return Recommender(card, encoder, frozen, head, pooling.eval(), ranker)
+    return Recommender(card, encoder, frozen, head, tower, ranker)
 
 
 def has_seen(encoder: str, windows: Windows) -> bool:
@@ -162,7 +168,7 @@ def at_moment(
     frozen = encode_cached(recommender.frozen_encoder, texts, embeddings)
     pooled = encode_cached(recommender.encoder, texts, embeddings)
     tuned = moved_vectors(pooled, recommender.head)
-    text_model = TextModel(text_of_item, frozen, tuned, recommender.pooling)
+    text_model = TextModel(text_of_item, frozen, tuned, recommender.tower.pooling)
     cosine = cosine_neighbours(prepared.buckets(), as_of, len(items), card.state.neighbours)
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)
     method = Method(items, card.candidates, card.dated, card.exclude_seen)

@@ -21,6 +21,7 @@ from recsys.evaluation import (
 )
 from recsys.metrics import catalogue_coverage, novelty, request_metrics
 
+CONTINUED = ("new_before", "new_after", "old_before", "old_after")
 HEADLINE = ("ndcg_at_10", "hr_at_10", "recall_at_20", "mrr_at_10", "map_at_10")
 SLICED = ("ndcg_at_10", "recall_at_20", "hr_at_10")
 
@@ -122,6 +123,27 @@ def headline(report: Mapping[str, Any]) -> dict[str, float]:
             else:
                 values[f"{window}/{name}_ndcg_at_10"] = metrics["ndcg_at_10"]
     return values
+
+
+def continued_values(report: Mapping[str, Any]) -> dict[str, float]:
+    """Pick what going on from a model did, as metric name -> value; empty if it began anew."""
+    continued = report["encoder"].get("continued", {})
+    return {f"continued/{name}": continued[name] for name in CONTINUED if continued}
+
+
+def continued_lines(report: Mapping[str, Any]) -> list[str]:
+    """Say in a line what going on from a model did; none if it began anew."""
+    continued = report["encoder"].get("continued")
+    if continued is None:
+        return []
+    was, now, old_was, old_now = (
+        "none" if continued[name] is None else f"{continued[name]:.4f}" for name in CONTINUED
+    )
+    return [
+        f"went on from {continued['from']} with {continued['new_events']:,} new and "
+        f"{continued['replayed_events']:,} old events; NDCG@10 of the interest score on new "
+        f"requests {now}, was {was}; on old ones {old_now}, was {old_was}"
+    ]
 
 
 def by_path(windows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -42,19 +42,17 @@ class Learned:
     frozen: np.ndarray  # (n_texts, dim) unit vectors of the pre-trained encoder
     pooled: np.ndarray  # (n_texts, dim) unit vectors of the tuned encoder, under the tower's head
     tower: Tower
-    curve: list[float]  # NDCG@10 on the stopping window: frozen, aligned, after each epoch
+    curve: list[float]  # NDCG@10 on the stopping window
+    steps: list[str]  # what each of them is of: frozen, start (of train --from), aligned, head
     layers_score: float  # the same after tuning layers; NaN if not tried
     layers_kept: bool
 
     @property
     def kept(self) -> str:
-        """What the stopping window liked best: frozen, aligned, head or layers."""
+        """What the stopping window liked best: frozen, start, aligned, head or layers."""
         if self.layers_kept:
             return "layers"
-        best = int(np.argmax(self.curve)) if self.curve else 0
-        if best:
-            return "aligned" if best == 1 and self.tower.aligned.any() else "head"
-        return "frozen"
+        return self.steps[int(np.argmax(self.curve))] if self.curve else "frozen"
 
     def text_model(self) -> TextModel:
         """Return the vectors of items and the pooling of users, before and after tuning."""
@@ -92,8 +90,7 @@ def learn_texts(
     frozen = encode(frozen_encoder, texts, config, show, "encode texts")
     stop, training = stopping_moment(log, windows), config.training
     examples = examples_in(log.before(stop), windows.unit, text_of_item, training.history)
-    requests = requests_in(log, windows, stop, windows.ranker)
-    requests = requests.take(np.sort(rng.permutation(len(requests))[:STOPPING_REQUESTS]))
+    requests = some_requests(log, windows, (stop, windows.ranker), rng)
 
     def score(tower: Tower, pooled: np.ndarray) -> float:
         vectors = tuned_vectors(tower, pooled)
@@ -103,10 +100,11 @@ def learn_texts(
     tower, curve = new_tower(frozen.shape[1], training.history), list[float]()
     if len(examples.target) and len(requests):
         tower, curve = _with_head(tower, frozen, examples, training, score, rng, show)
+    steps = name_steps(["frozen", "aligned"] if training.align else ["frozen"], curve)
     learned = Learned(frozen_encoder, frozen_encoder, text_of_item, frozen, frozen, tower, curve,
-                      float("nan"), False)  # fmt: skip
-    if curve and (training.layers or training.peft) and training.layer_passes:
-        learned = _with_layers(learned, texts, examples, config, score, rng, show)
+                      steps, float("nan"), False)  # fmt: skip
+    if curve and training.tunes_layers:
+        learned = with_layers(learned, texts, examples, config, score, rng, show)
     return refit(learned, log.before(windows.ranker), windows.unit, config, show)
 
 
@@ -129,13 +127,18 @@ def _with_head(
     return (plain if max(curve) == curve[0] else tower), curve
 
 
-def _with_layers(
+def name_steps(first: list[str], curve: Sequence[float]) -> list[str]:
+    """Say what each value of the curve is of: `first`, then epochs of the head."""
+    return [*first, *["head"] * (len(curve) - len(first))] if curve else []
+
+
+def with_layers(
     learned: Learned, texts: Sequence[str], examples: Examples, config: RunConfig,
     score: Callable[[Tower, np.ndarray], float], rng: np.random.Generator, show: Show,
 ) -> Learned:  # fmt: skip
     """Tune transformer layers and keep them if the stopping window says so."""
     encoder, tower = tune_layers(
-        learned.frozen_encoder, learned.tower, texts, learned.frozen, examples, config.training,
+        learned.tuned_encoder, learned.tower, texts, learned.pooled, examples, config.training,
         rng, lambda done, total, loss: show("train layers", done, total, f"texts, loss {loss:.3f}"),
     )  # fmt: skip
     pooled = encode(encoder, texts, config, show, "encode texts, tuned")
@@ -153,7 +156,7 @@ def refit(learned: Learned, log: Log, unit: int, config: RunConfig, show: Show) 
     """
     training, rng = config.training, np.random.default_rng([config.seed, 2])
     examples = examples_in(log, unit, learned.text_of_item, training.history)
-    if learned.kept == "frozen" or not training.refit_epochs or not len(examples.target):
+    if learned.kept in ("frozen", "start") or not training.refit_epochs or not len(examples.target):
         return learned
     tower = learned.tower
     if training.align:
@@ -187,6 +190,14 @@ def stopping_moment(log: Log, windows: Windows) -> int:
         return windows.ranker - 1
     day = np.sort(log.moment[(log.moment < windows.ranker) & (log.grade > 0)] // DAY)
     return int(day[int(0.9 * len(day))]) * DAY
+
+
+def some_requests(
+    log: Log, windows: Windows, span: tuple[int, int], rng: np.random.Generator
+) -> Requests:
+    """Draw the requests of [start, end) that the interest score is looked at on."""
+    requests = requests_in(log, windows, *span)
+    return requests.take(np.sort(rng.permutation(len(requests))[:STOPPING_REQUESTS]))
 
 
 def interest_ndcg(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import numpy as np
 from features.catalogue import active_features
 from pipelines import tracking
 from pipelines.config import fingerprint
+from pipelines.continual import Start, check_start, find_start, learn_further
 from pipelines.figures import draw_report
 from pipelines.measure import choose_refit, described, outcome_of, unseen_catalogue
 from pipelines.model import ModelCard, has_seen, save_model
-from pipelines.report import by_path, headline, without_nan
+from pipelines.report import by_path, continued_values, headline, without_nan
 from pipelines.rows import Rows, ranker_rows, sampler
 from pipelines.run import Run, git_commit, method_of, prepare_data
 from pipelines.settings import RunConfig
@@ -44,9 +45,16 @@ class Trained:
     folder: Path
 
 
-def train(config: RunConfig, show: Show) -> Trained:
-    """Run everything from prepared data to a registered model with its report."""
+def train(config: RunConfig, show: Show, start: str | None = None) -> Trained:
+    """Run everything from prepared data to a registered model with its report.
+
+    Args:
+        config: of the run.
+        show: progress.
+        start: URI of a registered model that the text side goes on from; None = begin anew.
+    """
     stages = Stages()
+    begin = None if start is None else find_start(config, start)
     with stages.measure("prepare"):
         prepared = prepare_data(config, show)
     items = prepared.items()
@@ -57,19 +65,24 @@ def train(config: RunConfig, show: Show) -> Trained:
     tags = {"data_fingerprint": prepared.manifest.fingerprint[:16],
             "config_fingerprint": fingerprint(config.portable()), "git_commit": git_commit(),
             "protocol": prepared.manifest.protocol}  # fmt: skip
+    if begin is not None:
+        check_start(begin, prepared.windows, concat(prepared.logs()))
+        tags["continued_from"] = begin.uri
     with tracking.run(f"train {prepared.manifest.protocol}", tags) as run_id:
         tracking.log_params({
             "encoder": config.encoder.model, "seed": config.seed, "items": len(items),
             "users": prepared.manifest.n_users, "events": prepared.manifest.n_events,
             "seen": "exclude" if run.method.exclude_seen else "list",
         })  # fmt: skip
-        learned, rankers, report = learn(run, tags)
+        learned, rankers, report = learn(run, tags, begin)
         folder = config.run_dir / "reports" / run_id
         registered = publish_model(run, learned, rankers["full"], report, folder, tags)
     return Trained(run_id, registered.uri, registered.alias, report, folder)
 
 
-def learn(run: Run, tags: dict[str, str]) -> tuple[Learned, dict[str, Ranker], dict[str, Any]]:
+def learn(
+    run: Run, tags: dict[str, str], start: Start | None
+) -> tuple[Learned, dict[str, Ranker], dict[str, Any]]:
     """Train the encoder and the rankers, evaluate all models; return the model and the report."""
     config, stages, windows = run.config, run.stages, run.prepared.windows
     log = concat(run.prepared.logs())
@@ -78,9 +91,12 @@ def learn(run: Run, tags: dict[str, str]) -> tuple[Learned, dict[str, Ranker], d
         for name in ("full", "ranker_without_text")
     }
     with tracking.run("encoder", tags, nested=True), stages.measure("encoder"):
-        first = learn_texts(
-            run.method.items.text, log, windows, config, run.method.exclude_seen, run.show
-        )
+        given = (run.method.items.text, log, windows, config, run.method.exclude_seen, run.show)
+        if start is None:
+            first, continued = learn_texts(*given), {}
+        else:
+            first, numbers = learn_further(start, *given)
+            continued = {"continued": {"from": start.uri, **asdict(numbers)}}
         tracking.log_curve("stopping/ndcg_at_10", first.curve)
     with stages.measure("encoder refit"):
         second = first
@@ -109,8 +125,9 @@ def learn(run: Run, tags: dict[str, str]) -> tuple[Learned, dict[str, Ranker], d
             "differences": cut["differences"],
         }  # fmt: skip
     report = by_path(parts) | {
-        "encoder": {"curve": first.curve, "kept": first.kept, "layers_score": first.layers_score,
-                    "layers_kept": first.layers_kept, "refit": second is not first},
+        "encoder": {"curve": first.curve, "steps": first.steps, "kept": first.kept,
+                    "layers_score": first.layers_score, "layers_kept": first.layers_kept,
+                    "refit": second is not first} | continued,
         "ranker": {"trees": rankers["full"].trees, "importance": rankers["full"].importance()},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,
                  "protocol": run.prepared.manifest.protocol,
@@ -187,6 +204,7 @@ def publish_model(
     (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
     draw_report(report, folder)
     tracking.log_folder(folder)
+    values |= continued_values(report)
     tracking.log_metrics(values | {f"seconds/{name.replace(' ', '_')}": value
                                    for name, value in run.stages.seconds.items()})  # fmt: skip
     return registered

@@ -39,6 +39,7 @@ Set = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides the file; repeatable."),
 ]
 Store = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of serving.store.")]
+From = Annotated[str | None, typer.Option("--from", metavar="URI", help="A model to go on from.")]
 Model = Annotated[str | None, typer.Option(metavar="URI", help="Without it the champion.")]
 AsOf = Annotated[str | None, typer.Option(metavar="UTC", help="Only earlier events count.")]
 K = Annotated[int | None, typer.Option(help="Items in a list, instead of serving.k.")]
@@ -98,9 +99,9 @@ def prepare(config: Config = None, set_: Set = None) -> None:
 
 
 @app.command(epilog="Example: recsys train -c run.toml --set training.max_epochs=5")
-def train(config: Config = None, set_: Set = None) -> None:
+def train(config: Config = None, set_: Set = None, start: From = None) -> None:
     """Train and measure a model; register it in MLflow."""
-    _train(_run_config(config, set_))
+    _train(_run_config(config, set_), start)
 
 
 @app.command(epilog="Example: recsys evaluate -c run.toml --model models:/recommender/3")
@@ -203,15 +204,16 @@ def _run(settings: RunConfig) -> tuple[Path, Any]:
     return release, table
 
 
-def _train(settings: RunConfig) -> Any:
+def _train(settings: RunConfig, start: str | None = None) -> Any:
     from pipelines import train as training
-    from pipelines.report import quality_table
+    from pipelines.report import continued_lines, quality_table
     from recsys.progress import showing
 
     with showing() as show:
-        trained = training.train(settings, show)
+        trained = training.train(settings, show, start)
     table = quality_table(trained.report)
-    _print(table, f"{trained.alias} {trained.model_uri}, run {trained.run_id}: {trained.folder}")
+    _print(table, *continued_lines(trained.report))
+    _print(f"{trained.alias} {trained.model_uri}, run {trained.run_id}: {trained.folder}")
     return table
 
 

@@ -46,6 +46,7 @@ class TrainingConfig(BaseModel):
     batch_events: int = Field(512, ge=1)
     epoch_events: int = Field(20_000, ge=1)  # a pass over more events than this looks at a sample
     refit_epochs: int = Field(2, ge=0)  # passes over all events before each later window
+    replay: float = Field(1.0, ge=0)  # of train --from: old events taken along for each new one
     warm_up_steps: int = Field(50, ge=0)
     negative_texts: int = Field(4096, ge=1)  # sampled a step where over twice as many were taken
     learning_rate: float = Field(1e-3, gt=0)
@@ -56,6 +57,11 @@ class TrainingConfig(BaseModel):
     layer_passes: int = Field(2, ge=0)  # over the texts that anybody took
     layer_batch_events: int = Field(4096, ge=1)  # events that a step looks at
     layer_learning_rate: float = Field(3e-5, gt=0)
+
+    @property
+    def tunes_layers(self) -> bool:
+        """Whether the transformer itself is trained."""
+        return bool((self.layers or self.peft) and self.layer_passes)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +56,16 @@ class World:
     trained: object
 
 
+@dataclass(frozen=True)
+class Later:
+    """The small world a while later, where a run went on from its champion."""
+
+    folder: Path
+    config: object
+    said: str  # on the terminal
+    report: dict
+
+
 def world_settings(folder: Path) -> list[str]:
     """Return the overrides of a run that trains in seconds."""
     return [
@@ -77,3 +91,36 @@ def small_world(tmp_path_factory):
     items.to_parquet(folder / "items.parquet")
     config = load_toml(RunConfig, None, world_settings(folder))
     return World(folder, config, train(config, lambda *_: None))
+
+
+@pytest.fixture(scope="session")
+def later_world(small_world, tmp_path_factory):
+    """Go on from the small world's champion, by the command line, with 120 more days of events."""
+    from pipelines.config import load_toml
+    from pipelines.settings import RunConfig
+
+    folder = tmp_path_factory.mktemp("later")
+    (first, items), (second, _) = small_tables(), small_tables(seed=1)
+    second["timestamp"] += pd.Timedelta(days=120)
+    pd.concat([first, second]).to_parquet(folder / "events.parquet")
+    items.to_parquet(folder / "items.parquet")
+    (folder / "run").mkdir()
+    shutil.copy(small_world.config.run_dir / "mlflow.db", folder / "run")
+    shutil.copytree(small_world.config.run_dir / "embeddings", folder / "run/embeddings")
+    settings = world_settings(folder)
+    command = [
+        sys.executable,
+        "-m",
+        "recsys.cli",
+        "train",
+        "--from",
+        "models:/recommender@champion",
+    ]
+    command += [word for one in settings for word in ("--set", one)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    [report] = (folder / "run/reports").glob("*/report.json")
+    config = load_toml(RunConfig, None, settings)
+    return Later(folder, config, done.stdout, json.loads(report.read_text()))

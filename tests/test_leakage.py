@@ -8,6 +8,8 @@ import torch
 
 from features.catalogue import active_features
 from pipelines.config import load_toml
+from pipelines.continual import Start, learn_further
+from pipelines.model import ModelCard, Recommender
 from pipelines.recommender import Method, look, snapshot_of, table_of
 from pipelines.settings import RunConfig
 from pipelines.textmodel import learn_texts
@@ -126,6 +128,34 @@ def test_the_encoder_learns_the_same_without_a_future(dated, tmp_path):
     for one, other in zip(whole.tower.parameters(), past.tower.parameters(), strict=True):
         assert torch.equal(one, other)
     np.testing.assert_array_equal(whole.text_model().tuned, past.text_model().tuned)
+
+
+@pytest.mark.slow
+def test_training_on_from_a_model_learns_the_same_without_a_future(tmp_path):
+    """Its new and replayed events, and both windows it is measured on, end with its window."""
+    items, log = world(dated=True)
+    config = load_toml(RunConfig, None, [
+        f'run_dir="{tmp_path}"', "encoder.max_tokens=8", "training.max_epochs=2",
+        "training.layers=1", "training.layer_passes=1",
+    ])  # fmt: skip
+    early, windows = (Windows(day * DAY, (day + 5) * DAY, (day + 10) * DAY, 60 * DAY, True)
+                      for day in (15, 45))  # fmt: skip
+    begun = learn_texts(items.text, log, early, config, False, lambda *_: None)
+    card = ModelCard.model_construct(history=config.training.history, fitted_before=early.test)
+    model = Recommender(card, begun.tuned_encoder, begun.frozen_encoder, begun.tower.whole_head(),
+                        begun.tower, None)  # fmt: skip
+    start, rest = Start("models:/recommender/1", model), (windows, config, False, lambda *_: None)
+    (whole, found), (past, expected), (changed, _) = (
+        learn_further(start, items.text, some, *rest)
+        for some in (log, log.before(windows.ranker), rewritten(log, windows.ranker - DAY, 1))
+    )
+    assert len(whole.curve) == 5 and whole.curve == past.curve
+    assert found == expected and found.new_events > 0 and found.replayed_events > 0
+    assert not np.isnan([found.new_before, found.old_before]).any()
+    for one, other in zip(whole.tower.parameters(), past.tower.parameters(), strict=True):
+        assert torch.equal(one, other)
+    np.testing.assert_array_equal(whole.text_model().tuned, past.text_model().tuned)
+    assert changed.curve != whole.curve  # the law above is not empty
 
 
 def test_nothing_of_the_day_itself_is_known_at_its_midnight():

@@ -1,0 +1,227 @@
+"""Train on from a registered model: what it learned stays, new events are added, old ones replayed.
+
+The aligned head is solved anew on all events, so for it everything is replayed. The trained head,
+the user pooling and the softmax scale go on from the model's, on the events since its fitting ended
+and on as many old ones by `training.replay`, so that what was learned from those is not lost. The
+stopping window keeps the best of the frozen encoder, the model as it was and what came of it.
+
+What the model was fitted on must end before the stopping window begins; otherwise the comparison
+would be on events that the model has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from pipelines import tracking
+from pipelines.model import Recommender, load_model
+from pipelines.settings import RunConfig
+from pipelines.textmodel import (
+    Learned,
+    Show,
+    distinct_texts,
+    encode,
+    interest_ndcg,
+    name_steps,
+    refit,
+    some_requests,
+    stopping_moment,
+    with_layers,
+)
+from recsys.alignment import aligned_head
+from recsys.dataset import Log
+from recsys.encoder import load_encoder
+from recsys.errors import ConfigError
+from recsys.finetuning import check_trainable
+from recsys.split import Requests, Windows
+from recsys.training import (
+    Examples,
+    Tower,
+    TrainingConfig,
+    examples_in,
+    new_tower,
+    train_head,
+    tuned_vectors,
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A registered model that training goes on from."""
+
+    uri: str  # models:/NAME/VERSION
+    model: Recommender
+
+
+@dataclass(frozen=True)
+class Continued:
+    """What going on did to the interest score: NDCG@10 over texts, NaN without a request.
+
+    Before is the start model, after the one that the stopping window chose, not yet refitted.
+    """
+
+    new_events: int  # since the start model's fitting ended, each with a past
+    replayed_events: int
+    new_before: float  # on the stopping window, which the start model has not seen
+    new_after: float
+    old_before: float  # on the last tenth of the events that the start model was fitted on
+    old_after: float
+
+
+def find_start(config: RunConfig, uri: str) -> Start:
+    """Load the model to go on from.
+
+    Raises:
+        ConfigError: no such model, or its encoder or history is not the configured one.
+    """
+    registered, folder = tracking.find_model(config, uri)
+    start = Start(registered.uri, load_model(folder))
+    card, encoder = start.model.card, config.encoder
+    if card.history != config.training.history:
+        raise ConfigError(
+            f"--from {start.uri}: it was trained with training.history = {card.history}, the "
+            f"config says {config.training.history}; a user vector's weights are for one length, "
+            "so set the same, or train without --from"
+        )
+    if load_encoder(encoder).fingerprint() != start.model.frozen_encoder.fingerprint():
+        was, now = (f"{one.model!r} with max_tokens = {one.max_tokens}"
+                    for one in (card.encoder, encoder))  # fmt: skip
+        raise ConfigError(
+            f"--from {start.uri}: it was trained over the encoder {was}, the config names another: "
+            f"{now}; a head fits the vectors of one encoder, so set encoder.model and "
+            "encoder.max_tokens as they were, or train without --from"
+        )
+    return start
+
+
+def check_start(start: Start, windows: Windows, log: Log) -> None:
+    """See that there is something new, and that the stopping window is new to the start model.
+
+    Raises:
+        ConfigError: an order only, a model that has seen too much, or no new event.
+    """
+    if not (windows.dated and start.model.card.dated):
+        raise ConfigError(
+            f"--from {start.uri}: events with an order only have no moment, so it cannot be told "
+            "which are new; train without --from"
+        )
+    since, stop = start.model.card.fitted_before, stopping_moment(log, windows)
+    fitted = f"--from {start.uri}: it was fitted on events before {_date(since)}"
+    if since > stop:
+        raise ConfigError(
+            f"{fitted}, and this run's stopping window begins at {_date(stop)}, so the model has "
+            "seen what it would be measured on; bring newer events, or begin the later windows "
+            "later with a smaller split.share"
+        )
+    teaches = (log.grade > 0) & (log.weight > 0) & (log.moment < stop)
+    if not (teaches & (log.moment >= since)).any():
+        raise ConfigError(
+            f"{fitted}, and no event is new between then and {_date(stop)}, where this run's "
+            "stopping window begins; bring newer events"
+        )
+
+
+def learn_further(
+    start: Start, item_texts: np.ndarray, log: Log, windows: Windows, config: RunConfig,
+    exclude_seen: bool, show: Show,
+) -> tuple[Learned, Continued]:  # fmt: skip
+    """Go on from a model as `textmodel.learn_texts` goes on from the frozen encoder.
+
+    Args:
+        start: the model; not changed.
+        item_texts: (n_items,) text of each item.
+        log: all events; those of the later windows are not looked at.
+        windows: where the encoder window ends.
+        config: encoder, training and where vectors are cached.
+        exclude_seen: whether what a user took before is left out of their list.
+        show: progress.
+    """
+    model, rng = start.model, np.random.default_rng([config.seed, 1])
+    texts, text_of_item = distinct_texts(item_texts)
+    check_trainable(model.encoder.model, config.training)  # refused before any text is encoded
+    frozen = pooled = encode(model.frozen_encoder, texts, config, show, "encode texts")
+    if model.encoder is not model.frozen_encoder:
+        pooled = encode(model.encoder, texts, config, show, "encode texts, tuned")
+    stop, since = stopping_moment(log, windows), model.card.fitted_before
+    requests = some_requests(log, windows, (stop, windows.ranker), rng)
+    old_requests = some_requests(log, windows, last_tenth(log, windows, since), rng)
+    taken = log.before(stop)
+    new, old = (examples_of(taken, which, windows.unit, text_of_item, model.card.history)
+                for which in (taken.moment >= since, taken.moment < since))  # fmt: skip
+    replayed = drawn(old, round(config.training.replay * len(new.target)), rng)
+
+    def score(tower: Tower, vectors: np.ndarray, on: Requests = requests) -> float:
+        tuned = tuned_vectors(tower, vectors)
+        return interest_ndcg(log, on, windows.unit, tower, tuned, text_of_item, exclude_seen)
+
+    begun = Learned(model.frozen_encoder, model.encoder, text_of_item, frozen, pooled, model.tower,
+                    [], [], float("nan"), False)  # fmt: skip
+    examples = joined(new, replayed)
+    learned = _with_head(begun, joined(old, new), examples, config.training, score, rng, show)
+    if config.training.tunes_layers:
+        learned = with_layers(learned, texts, examples, config, score, rng, show)
+    after = learned.layers_score if learned.layers_kept else max(learned.curve)
+    was, now = ((score(one.tower, one.pooled, old_requests) if len(old_requests) else float("nan"))
+                for one in (begun, learned))  # fmt: skip
+    continued = Continued(len(new.target), len(replayed.target), learned.curve[1], after, was, now)
+    return refit(learned, log.before(windows.ranker), windows.unit, config, show), continued
+
+
+def _with_head(
+    begun: Learned, everything: Examples, examples: Examples, training: TrainingConfig,
+    score: Callable[[Tower, np.ndarray], float], rng: np.random.Generator, show: Show,
+) -> Learned:  # fmt: skip
+    """Align to everything, train on; keep what the stopping window likes best, the oldest first."""
+    plain, tower = new_tower(begun.frozen.shape[1], training.history), begun.tower
+    curve, steps = [score(plain, begun.frozen), score(tower, begun.pooled)], ["frozen", "start"]
+    if training.align:
+        aligned = aligned_head(begun.pooled, everything, training.ridge, rng)
+        tower, steps = replace(tower, aligned=aligned), [*steps, "aligned"]
+    tower, after = train_head(
+        begun.pooled, examples, training, rng, lambda now: score(now, begun.pooled), start=tower,
+        on_step=lambda step, most, loss: show("train head", step, most, f"loss {loss:.3f}"),
+    )  # fmt: skip
+    curve += after if training.align else after[1:]  # its first is the start again
+    note = "NDCG@10 over texts " + " ".join(f"{value:.4f}" for value in curve)
+    show("train head", 1, 1, note)
+    learned = replace(begun, curve=curve, steps=name_steps(steps, curve))
+    if learned.kept == "frozen":
+        encoder = begun.frozen_encoder
+        return replace(learned, tuned_encoder=encoder, pooled=begun.frozen, tower=plain)
+    return learned if learned.kept == "start" else replace(learned, tower=tower)
+
+
+def last_tenth(log: Log, windows: Windows, end: int) -> tuple[int, int]:
+    """Return the span of the last tenth of what was taken before `end`; empty if nothing was."""
+    if not ((log.moment < end) & (log.grade > 0)).any():
+        return end, end
+    return stopping_moment(log, replace(windows, ranker=end)), end
+
+
+def examples_of(
+    log: Log, which: np.ndarray, unit: int, text_of_item: np.ndarray, history: int
+) -> Examples:
+    """Make examples of the events at `which` (n_events,) bool; all others are past and known."""
+    return examples_in(replace(log, weight=log.weight * which), unit, text_of_item, history)
+
+
+def drawn(examples: Examples, most: int, rng: np.random.Generator) -> Examples:
+    """Draw `most` of the examples, or take all where they are fewer."""
+    rows = np.sort(rng.permutation(len(examples.target))[:most])
+    past, target, weight = examples.past[rows], examples.target[rows], examples.weight[rows]
+    return Examples(past, target, weight, examples.known)
+
+
+def joined(one: Examples, other: Examples) -> Examples:
+    """Put examples of one log together."""
+    past, target, weight = (np.concatenate([getattr(one, name), getattr(other, name)])
+                            for name in ("past", "target", "weight"))  # fmt: skip
+    return Examples(past, target, weight, one.known)
+
+
+def _date(moment: int) -> str:
+    return f"{datetime.fromtimestamp(moment / 1e6, UTC):%Y-%m-%d}"
