@@ -32,7 +32,7 @@ from recsys.dataset import ALWAYS_UNTIL
 from recsys.errors import ConfigError, SchemaError
 from recsys.reading import literal, stamp
 from recsys.schema import DataConfig, Fault, Table, check_tables, is_text
-from recsys.split import LEAVE_LAST_OUT, Windows, cut_windows
+from recsys.split import Windows, cut_windows, leave_last_out
 
 COPIES = "is an exact copy of another row"
 Say = Callable[[str], None]
@@ -133,7 +133,10 @@ def _manifest(
     taken = np.array([totals.taken[day] for day in days.tolist()], np.int64)
     if not len(days):
         raise ConfigError("events: all have grade 0; data.event_types must give one type grade 1")
-    windows = cut_windows(days, taken, share) if checked.protocol == "time" else LEAVE_LAST_OUT
+    if checked.protocol == "time":
+        windows = cut_windows(days, taken, share)
+    else:
+        windows = leave_last_out(int(taken.sum()), totals.users, share)
     early = days < windows.ranker // windows.unit
     again = sum(totals.again[day] for day in days[early].tolist())
     copies = [Fault(COPIES, "events", rows=totals.copies)] if totals.copies else []

@@ -30,11 +30,12 @@ KEPT_STATES = 8  # a state of 100 k items is some 100 MB
 
 
 def snapshot_spans(span: tuple[int, int], dated: bool, every_days: int) -> list[tuple[int, int]]:
-    """Cut a window into spans that share one counted state, taken at their start."""
-    if not dated:
-        return [span]
-    starts = range(span[0], span[1], every_days * DAY)
-    return [(start, min(start + every_days * DAY, span[1])) for start in starts]
+    """Cut a window into spans that share one counted state, taken at their start.
+
+    With an order only, `every_days` counts events.
+    """
+    step = every_days * DAY if dated else every_days
+    return [(start, min(start + step, span[1])) for start in range(*span, step)]
 
 
 def window_requests(prepared: Prepared, window: str) -> list[Requests]:

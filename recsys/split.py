@@ -2,7 +2,8 @@
 
 Four windows, half-open: encoder | ranker | valid | test. With dates the last three hold a share of
 the events each and are cut at midnight UTC. With an order only, the same integers are positions
-from the end of each user's sequence: ranker [-3, -2), valid [-2, -1), test [-1, 0).
+from the end of each user's sequence: valid [-2, -1), test [-1, 0), and ranker what comes before,
+one event of a user or, where users have many, that share of them.
 """
 
 from __future__ import annotations
@@ -71,7 +72,14 @@ class Requests:
         )
 
 
-LEAVE_LAST_OUT = Windows(ranker=-3, valid=-2, test=-1, test_end=0, dated=False)
+def leave_last_out(n_events: int, n_users: int, share: float = 0.1) -> Windows:
+    """Return windows of positions; valid and test are each user's second last and last event.
+
+    The ranker window is as many events of a user as `share` of the mean user's, at least one: few
+    users with long sequences would otherwise give it next to nothing to learn from.
+    """
+    learn = max(1, int(share * n_events / max(n_users, 1)))
+    return Windows(ranker=-2 - learn, valid=-2, test=-1, test_end=0, dated=False)
 
 
 def cut_windows(days: np.ndarray, counts: np.ndarray, share: float = 0.1) -> Windows:

@@ -26,7 +26,7 @@ class StateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    every_days: int = Field(7, ge=1)  # while learning, the state rolls forward this often
+    every_days: int = Field(7, ge=1)  # (or events) the state rolls forward while learning
     popularity_days: float = Field(30.0, gt=0)  # half-life of an event in recent popularity
     pair_distance: int = Field(10, ge=1)  # co-visitation: events apart, at most
     pair_decay: float = Field(0.8, gt=0, le=1)  # co-visitation: a day (or event) further apart

@@ -17,7 +17,7 @@ from recsys.candidates import CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
 from recsys.neighbours import cosine_neighbours
-from recsys.split import LEAVE_LAST_OUT, Windows
+from recsys.split import Windows, leave_last_out
 from recsys.state import StateConfig, state_at
 from recsys.training import TrainingConfig, examples_in, train_head, tuned_vectors
 
@@ -113,7 +113,8 @@ def test_rewriting_the_past_changes_every_part(dated):
 def test_the_encoder_learns_the_same_without_a_future(dated, tmp_path):
     """Its examples, its stopping window, its negatives and its tuned layer end with its window."""
     items, log = world(dated)
-    windows = Windows(40 * DAY, 45 * DAY, 50 * DAY, 60 * DAY, True) if dated else LEAVE_LAST_OUT
+    dates = Windows(40 * DAY, 45 * DAY, 50 * DAY, 60 * DAY, True)
+    windows = dates if dated else leave_last_out(len(log), N_USERS)
     late = (log.moment >= windows.ranker) & (log.item >= N_ITEMS - 5)
     log = replace(log, item=np.where(late, log.item, log.item % (N_ITEMS - 5)).astype(np.int32))
     assert late.any()  # texts that nobody took before

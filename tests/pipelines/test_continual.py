@@ -19,7 +19,7 @@ from recsys.dataset import DAY, concat
 from recsys.encoder import TextEncoder, load_encoder
 from recsys.errors import ConfigError
 from recsys.finetuning import last_layers
-from recsys.split import LEAVE_LAST_OUT
+from recsys.split import leave_last_out
 from recsys.training import copy_tower, examples_in, new_tower, train_head
 
 CHAMPION = "models:/recommender@champion"
@@ -154,7 +154,8 @@ def test_events_that_teach_nothing_are_nothing_new(shop, begun):
 @pytest.mark.slow
 def test_an_order_only_is_refused(shop, begun):
     _, log, windows, _ = shop
-    for start, theirs in ((begun, LEAVE_LAST_OUT), (fitted_on(begun, -1, dated=False), windows)):
+    positions = leave_last_out(len(log), len(log.users))
+    for start, theirs in ((begun, positions), (fitted_on(begun, -1, dated=False), windows)):
         with pytest.raises(ConfigError, match="order only .* which are new"):
             check_start(start, theirs, log)
 

@@ -15,7 +15,7 @@ from pipelines.prepared import open_prepared
 from recsys.dataset import DAY
 from recsys.errors import ConfigError, SchemaError
 from recsys.schema import DataConfig
-from recsys.split import LEAVE_LAST_OUT
+from recsys.split import leave_last_out
 
 RULES = {"view": {"grade": 1, "weight": 0.5}, "buy": {"grade": 2}, "shown": {"grade": 0}}
 CONFIG = DataConfig(event_types=RULES)
@@ -167,14 +167,15 @@ def test_positions_count_from_the_users_last_taken_event(tmp_path, order_only, c
     assert moments["v"] == [("b", -1)]
     assert sorted(item for item, _ in moments["w"]) == ["a", "b"]  # one time: in any order
     assert [moment for _, moment in moments["w"]] == [-2, -1]
-    assert prepared.windows == LEAVE_LAST_OUT
+    assert prepared.windows == leave_last_out(5, 3)
     assert not prepared.manifest.dated
 
 
 def test_leave_last_out_works_on_timestamps_too(tmp_path, world, content):
     events, items = world()
     prepared = prepare(events, items, tmp_path / "p", CONFIG, protocol="leave_last_out")
-    assert prepared.windows == LEAVE_LAST_OUT
+    [log] = prepared.logs()
+    assert prepared.windows == leave_last_out(int((log.grade > 0).sum()), len(log.users))
     dated = content(prepare(events, items, tmp_path / "d", CONFIG))
     for user, some in content(prepared).items():
         assert [e[0] for e in some] == [e[0] for e in dated[user]]

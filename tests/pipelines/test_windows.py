@@ -74,4 +74,5 @@ def test_spans_cover_the_window_without_gap_or_overlap(days, every):
 
 def test_an_order_has_one_state_a_window_and_an_empty_window_none():
     assert snapshot_spans((-3, -2), False, 7) == [(-3, -2)]
+    assert snapshot_spans((-18, -2), False, 7) == [(-18, -11), (-11, -4), (-4, -2)]
     assert snapshot_spans((DAY, DAY), True, 7) == []

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recsys.dataset import DAY, Log
 from recsys.errors import ConfigError
-from recsys.split import LEAVE_LAST_OUT, Windows, cut_windows, requests_in
+from recsys.split import Windows, cut_windows, leave_last_out, requests_in
 
 DATED = Windows(ranker=4 * DAY, valid=6 * DAY, test=8 * DAY, test_end=10 * DAY, dated=True)
 HOUR = DAY // 24
@@ -99,17 +99,28 @@ def test_a_request_stands_at_midnight_before_its_events():
     assert dict_of(requests) == {(1, 6 * DAY): {0: 1, 2: 2}, (1, 7 * DAY): {3: 1}}
 
 
-def test_with_an_order_only_every_window_holds_one_event_of_each_user():
+LAST_THREE = leave_last_out(n_events=19, n_users=1)
+
+
+def test_with_an_order_only_and_few_events_each_window_holds_one_of_each_user():
     rows = [(user, -back, 10 * user + back, 1) for user in (1, 2) for back in range(1, 6)]
     for window, back in {"ranker": 3, "valid": 2, "test": 1}.items():
-        requests = requests_in(log_of(rows), LEAVE_LAST_OUT, *LEAVE_LAST_OUT.span(window))
+        requests = requests_in(log_of(rows), LAST_THREE, *LAST_THREE.span(window))
         assert dict_of(requests) == {(1, -back): {10 + back: 1}, (2, -back): {20 + back: 1}}
 
 
 def test_the_windows_follow_each_other_without_a_gap():
-    for windows in (DATED, LEAVE_LAST_OUT):
+    for windows in (DATED, LAST_THREE):
         spans = [windows.span(name) for name in ("ranker", "valid", "test")]
         assert [end for _, end in spans[:2]] == [start for start, _ in spans[1:]]
+
+
+def test_where_users_have_many_events_the_ranker_learns_from_its_share_of_them():
+    rows = [(1, -back, back, 1) for back in range(1, 81)] + [(2, -1, 1, 1)]
+    windows = leave_last_out(n_events=81, n_users=2, share=0.1)
+    learned = dict_of(requests_in(log_of(rows), windows, *windows.span("ranker")))
+    assert learned == {(1, -back): {back: 1} for back in (3, 4, 5, 6)}
+    assert (windows.valid, windows.test) == (LAST_THREE.valid, LAST_THREE.test)
 
 
 @given(counts=st.lists(st.integers(1, 9), min_size=40, max_size=99), first=st.integers(0, 20_000))
