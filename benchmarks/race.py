@@ -38,6 +38,7 @@ from pipelines.report import without_nan
 from pipelines.run import method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.textmodel import distinct_texts, encode, interest_ndcg, stopping_moment
+from pipelines.throughput import Throughput
 from recsys.alignment import aligned_head
 from recsys.dataset import Log, concat
 from recsys.encoder import has_bfloat16, load_encoder, model_folder
@@ -145,7 +146,8 @@ def ours(course: Course) -> tuple[list[Point], Point]:
     rng, liked = np.random.default_rng([course.config.seed, 1]), list[float]()
     with TemporaryDirectory() as fresh:
         config = course.config.model_copy(update={"run_dir": Path(fresh)})
-        frozen = encode(load_encoder(config.encoder), course.texts, config, course.show, "encode")
+        frozen = encode(load_encoder(config.encoder), course.texts, config, course.show, "encode",
+                        Throughput())  # fmt: skip
     start, stop = new_tower(frozen.shape[1], training.history), course.stop
     stopping = drawn(course.log, course.windows, stop, course.windows.ranker, rng)
     first = ["frozen encode", "alignment"] if training.align else ["frozen encode"]
@@ -157,7 +159,7 @@ def ours(course: Course) -> tuple[list[Point], Point]:
         liked.append(course.ndcg(stopping, tower, vectors))
         return liked[-1]
 
-    def on_step(step: int, steps: int, loss: float) -> None:
+    def on_step(step: int, steps: int, _pairs: int, loss: float) -> None:
         course.show("train head", step, steps, f"loss {loss:.3f}")
 
     before = course.log.before(stop)

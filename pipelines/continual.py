@@ -30,8 +30,10 @@ from pipelines.textmodel import (
     refit,
     some_requests,
     stopping_moment,
+    told,
     with_layers,
 )
+from pipelines.throughput import Throughput
 from recsys.alignment import aligned_head
 from recsys.dataset import Log
 from recsys.encoder import load_encoder
@@ -143,9 +145,10 @@ def learn_further(
     model, rng = start.model, np.random.default_rng([config.seed, 1])
     texts, text_of_item = distinct_texts(item_texts)
     check_trainable(model.encoder.model, config.training)  # refused before any text is encoded
-    frozen = pooled = encode(model.frozen_encoder, texts, config, show, "encode texts")
+    speed = Throughput()
+    frozen = pooled = encode(model.frozen_encoder, texts, config, show, "encode texts", speed)
     if model.encoder is not model.frozen_encoder:
-        pooled = encode(model.encoder, texts, config, show, "encode texts, tuned")
+        pooled = encode(model.encoder, texts, config, show, "encode texts, tuned", speed)
     stop, since = stopping_moment(log, windows), model.card.fitted_before
     requests = some_requests(log, windows, (stop, windows.ranker), rng)
     old_requests = some_requests(log, windows, last_tenth(log, windows, since), rng)
@@ -159,7 +162,7 @@ def learn_further(
         return interest_ndcg(log, on, windows.unit, tower, tuned, text_of_item, exclude_seen)
 
     begun = Learned(model.frozen_encoder, model.encoder, text_of_item, frozen, pooled, model.tower,
-                    [], [], float("nan"), False)  # fmt: skip
+                    [], [], float("nan"), False, speed)  # fmt: skip
     examples = joined(new, replayed)
     learned = _with_head(begun, joined(old, new), examples, config.training, score, rng, show)
     if config.training.tunes_layers:
@@ -182,8 +185,9 @@ def _with_head(
         aligned = aligned_head(begun.pooled, everything, training.ridge, rng)
         tower, steps = replace(tower, aligned=aligned), [*steps, "aligned"]
     tower, after = train_head(
-        begun.pooled, examples, training, rng, lambda now: score(now, begun.pooled), start=tower,
-        on_step=lambda step, most, loss: show("train head", step, most, f"loss {loss:.3f}"),
+        begun.pooled, examples, training, rng,
+        begun.throughput.paused(lambda now: score(now, begun.pooled)), start=tower,
+        on_step=told(show, "train head", begun.throughput),
     )  # fmt: skip
     curve += after if training.align else after[1:]  # its first is the start again
     note = "NDCG@10 over texts " + " ".join(f"{value:.4f}" for value in curve)

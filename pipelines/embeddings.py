@@ -7,7 +7,7 @@ of (text hash, vector). Each part is written whole, so a run that was killed goe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.encoder import TextEncoder
+from recsys.encoder import OnBatch, TextEncoder
 
 PART_TEXTS = 2048  # texts between two writes: what a kill can lose
 
@@ -24,7 +24,7 @@ def encode_cached(
     encoder: TextEncoder,
     texts: Sequence[str],
     folder: Path,
-    on_batch: Callable[[int], None] = lambda done: None,
+    on_batch: OnBatch = lambda texts, tokens, padding: None,
 ) -> np.ndarray:
     """Encode texts, reading from and adding to the cache.
 
@@ -32,7 +32,8 @@ def encode_cached(
         encoder: gives the vectors of texts the cache lacks.
         texts: (n,) distinct strings.
         folder: of the cache.
-        on_batch: called with the number of texts encoded or found.
+        on_batch: called with (texts, tokens, padding): first of what was found, with no tokens,
+            then of each batch.
 
     Returns:
         (n, dim) float32 unit vectors.
@@ -55,7 +56,7 @@ def encode_cached(
         hit = hashes[rows] == stored
         vectors[rows[hit]] = values[hit]
         missing[rows[hit]] = False
-    on_batch(int((~missing).sum()))
+    on_batch(int((~missing).sum()), 0, 0)
     todo = np.flatnonzero(missing)
     todo = todo[np.argsort([len(texts[row]) for row in todo.tolist()], kind="stable")]
     for start in range(0, len(todo), PART_TEXTS):

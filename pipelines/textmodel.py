@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pipelines.embeddings import encode_cached
 from pipelines.settings import RunConfig
+from pipelines.throughput import Throughput
 from recsys.alignment import aligned_head
 from recsys.asof import last_items, past_of
 from recsys.candidates import block_size, text_scores, top_items
@@ -46,6 +47,7 @@ class Learned:
     steps: list[str]  # what each of them is of: frozen, start (of train --from), aligned, head
     layers_score: float  # the same after tuning layers; NaN if not tried
     layers_kept: bool
+    throughput: Throughput = field(default_factory=Throughput)
 
     @property
     def kept(self) -> str:
@@ -87,7 +89,8 @@ def learn_texts(
     texts, text_of_item = distinct_texts(item_texts)
     frozen_encoder = load_encoder(config.encoder)
     check_trainable(frozen_encoder.model, config.training)  # refused before any text is encoded
-    frozen = encode(frozen_encoder, texts, config, show, "encode texts")
+    speed = Throughput()
+    frozen = encode(frozen_encoder, texts, config, show, "encode texts", speed)
     stop, training = stopping_moment(log, windows), config.training
     examples = examples_in(log.before(stop), windows.unit, text_of_item, training.history)
     requests = some_requests(log, windows, (stop, windows.ranker), rng)
@@ -99,10 +102,10 @@ def learn_texts(
 
     tower, curve = new_tower(frozen.shape[1], training.history), list[float]()
     if len(examples.target) and len(requests):
-        tower, curve = _with_head(tower, frozen, examples, training, score, rng, show)
+        tower, curve = _with_head(tower, frozen, examples, training, score, rng, show, speed)
     steps = name_steps(["frozen", "aligned"] if training.align else ["frozen"], curve)
     learned = Learned(frozen_encoder, frozen_encoder, text_of_item, frozen, frozen, tower, curve,
-                      steps, float("nan"), False)  # fmt: skip
+                      steps, float("nan"), False, speed)  # fmt: skip
     if curve and training.tunes_layers:
         learned = with_layers(learned, texts, examples, config, score, rng, show)
     return refit(learned, log.before(windows.ranker), windows.unit, config, show)
@@ -111,6 +114,7 @@ def learn_texts(
 def _with_head(
     plain: Tower, frozen: np.ndarray, examples: Examples, training: TrainingConfig,
     score: Callable[[Tower, np.ndarray], float], rng: np.random.Generator, show: Show,
+    speed: Throughput,
 ) -> tuple[Tower, list[float]]:  # fmt: skip
     """Align, then train, and keep what the stopping window likes best; also return its scores."""
     start, curve = plain, list[float]()
@@ -118,8 +122,8 @@ def _with_head(
         curve.append(score(plain, frozen))
         start = replace(plain, aligned=aligned_head(frozen, examples, training.ridge, rng))
     tower, after = train_head(
-        frozen, examples, training, rng, lambda now: score(now, frozen), start=start,
-        on_step=lambda step, steps, loss: show("train head", step, steps, f"loss {loss:.3f}"),
+        frozen, examples, training, rng, speed.paused(lambda now: score(now, frozen)), start=start,
+        on_step=told(show, "train head", speed),
     )  # fmt: skip
     curve += after
     note = "NDCG@10 over texts " + " ".join(f"{value:.4f}" for value in curve)
@@ -141,7 +145,7 @@ def with_layers(
         learned.tuned_encoder, learned.tower, texts, learned.pooled, examples, config.training,
         rng, lambda done, total, loss: show("train layers", done, total, f"texts, loss {loss:.3f}"),
     )  # fmt: skip
-    pooled = encode(encoder, texts, config, show, "encode texts, tuned")
+    pooled = encode(encoder, texts, config, show, "encode texts, tuned", learned.throughput)
     after = score(tower, pooled)
     if after <= max(learned.curve):
         return replace(learned, layers_score=after)
@@ -165,23 +169,31 @@ def refit(learned: Learned, log: Log, unit: int, config: RunConfig, show: Show) 
     if learned.kept != "aligned":
         tower, _ = train_head(
             learned.pooled, examples, training, rng, epochs=training.refit_epochs, start=tower,
-            on_step=lambda step, steps, loss: show("refit head", step, steps, f"loss {loss:.3f}"),
+            on_step=told(show, "refit head", learned.throughput),
         )  # fmt: skip
     return replace(learned, tower=tower)
 
 
 def encode(
-    encoder: TextEncoder, texts: Sequence[str], config: RunConfig, show: Show, task: str
-) -> np.ndarray:
+    encoder: TextEncoder, texts: Sequence[str], config: RunConfig, show: Show, task: str,
+    speed: Throughput,
+) -> np.ndarray:  # fmt: skip
     """Encode through the cache of the run folder, with progress."""
     done = 0
 
-    def advance(count: int) -> None:
+    def advance(count: int, tokens: int, padding: int) -> None:
         nonlocal done
         done += count
-        show(task, done, len(texts), "texts")
+        note = speed.encoded(count, tokens, padding) if tokens else speed.begin("texts")
+        show(task, done, len(texts), note)
 
     return encode_cached(encoder, texts, config.run_dir / "embeddings", advance)
+
+
+def told(show: Show, task: str, speed: Throughput) -> Callable[[int, int, int, float], None]:
+    """Return an `on_step` of the head that counts and shows."""
+    speed.begin()
+    return lambda step, steps, pairs, loss: show(task, step, steps, speed.learned(pairs, loss))
 
 
 def stopping_moment(log: Log, windows: Windows) -> int:

@@ -98,6 +98,7 @@ def learn(
             first, numbers = learn_further(start, *given)
             continued = {"continued": {"from": start.uri, **asdict(numbers)}}
         tracking.log_curve("stopping/ndcg_at_10", first.curve)
+        tracking.log_metrics(first.throughput.described())
     with stages.measure("encoder refit"):
         second = first
         if config.evaluation.refit_encoder != "never":
@@ -127,7 +128,8 @@ def learn(
     report = by_path(parts) | {
         "encoder": {"curve": first.curve, "steps": first.steps, "kept": first.kept,
                     "layers_score": first.layers_score, "layers_kept": first.layers_kept,
-                    "refit": second is not first} | continued,
+                    "refit": second is not first,
+                    "throughput": first.throughput.described()} | continued,
         "ranker": {"trees": rankers["full"].trees, "importance": rankers["full"].importance()},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,
                  "protocol": run.prepared.manifest.protocol,

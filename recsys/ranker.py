@@ -17,13 +17,13 @@ class RankerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_trees: int = Field(600, ge=1)
-    early_stopping_trees: int = Field(50, ge=1)
-    learning_rate: float = Field(0.05, gt=0)
+    early_stopping_trees: int = Field(100, ge=1)
+    learning_rate: float = Field(0.03, gt=0)
     leaves: int = Field(31, ge=2)
-    min_rows_in_leaf: int = Field(50, ge=1)
+    min_rows_in_leaf: int = Field(100, ge=1)
     feature_fraction: float = Field(0.7, gt=0, le=1)
     row_fraction: float = Field(0.8, gt=0, le=1)
-    l2: float = Field(5.0, ge=0)
+    l2: float = Field(50.0, ge=0)
     truncation: int = Field(30, ge=1)  # ranks that matter to the loss
     label_gain: tuple[float, ...] = ()  # gain of grade 0, 1, 2...; empty = 2**grade - 1
     max_requests: int = Field(8_000, ge=1)  # training requests, sampled beyond

@@ -140,7 +140,7 @@ def train_head(
     valid_score: Callable[[Tower], float] | None = None,
     epochs: int | None = None,
     start: Tower | None = None,
-    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    on_step: Callable[[int, int, int, float], None] = lambda step, steps, pairs, loss: None,
 ) -> tuple[Tower, list[float]]:
     """Train head and user pooling over frozen text vectors.
 
@@ -153,7 +153,7 @@ def train_head(
             is returned, so the result is never worse than the start by this measure.
         epochs: how many, without early stopping; then `valid_score` is not called.
         start: tower to go on from (not changed); None = an untrained one over frozen vectors.
-        on_step: called with (step, steps at most, loss).
+        on_step: called with (step, steps at most, events looked at in it, loss).
 
     Returns:
         The tower, and the valid scores (the first before training), empty with `epochs`.
@@ -178,7 +178,8 @@ def train_head(
             torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
-            on_step(epoch * steps + step + 1, planned * steps, float(loss.detach()))
+            done = epoch * steps + step + 1
+            on_step(done, planned * steps, len(rows), float(loss.detach()))
         if scores and valid_score is not None:
             scores.append(valid_score(tower))
             if scores[-1] == max(scores):

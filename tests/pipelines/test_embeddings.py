@@ -36,8 +36,9 @@ def run(encoder, texts, folder, kill_after=None):
     """Encode; return the vectors and the counts told, the first one for what the cache held."""
     told = []
 
-    def on_batch(done):
-        told.append(done)
+    def on_batch(texts, tokens, padding):
+        assert bool(tokens) == bool(told)  # only what was encoded has tokens
+        told.append(texts)
         if kill_after is not None and sum(told) > kill_after:
             raise Killed
 

@@ -77,10 +77,13 @@ def test_every_text_is_in_one_batch_within_the_budget_and_reported(encoder):
     config = EncoderConfig(max_tokens=16, batch_tokens=64)
     small = TextEncoder(encoder.model, encoder.tokenizer, encoder.head, config)
     texts, done = [*TEXTS, *(f"item number {at}" for at in range(20))], []
-    small.encode(texts, done.append)
+    small.encode(texts, lambda *counts: done.append(counts))
     rows = [rows for rows, _ in small.batches(texts)]
     assert sorted(np.concatenate(rows)) == list(range(len(texts)))
-    assert done == [len(some) for some in rows]
+    assert [some for some, _, _ in done] == [len(some) for some in rows]
+    full = [batch["attention_mask"] for _, batch in small.batches(texts)]
+    assert [tokens for _, tokens, _ in done] == [int(mask.sum()) for mask in full]
+    assert [sum(some[1:]) for some in done] == [mask.numel() for mask in full]
     assert all(batch["input_ids"].numel() <= 64 for _, batch in small.batches(texts))
 
 
