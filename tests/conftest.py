@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.dataset import Log
+
 TOPICS = {
     "garden": ["rose seeds", "watering can", "spade", "compost", "tulip bulbs", "hedge shears"],
     "kitchen": ["frying pan", "bread knife", "rolling pin", "tea pot", "soup ladle", "whisk"],
@@ -124,3 +126,19 @@ def later_world(small_world, tmp_path_factory):
     [report] = (folder / "run/reports").glob("*/report.json")
     config = load_toml(RunConfig, None, settings)
     return Later(folder, config, done.stdout, json.loads(report.read_text()))
+
+
+@pytest.fixture(scope="session")
+def log_of():
+    """Make a log of rows in any order; grade, weight and price may be left out: 1, 1.0, unknown."""
+
+    def make(rows):
+        rows = sorted((*row, *(1, 1.0, np.nan)[len(row) - 3 :]) for row in rows)
+        users, lengths = np.unique([row[0] for row in rows], return_counts=True)
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        kinds = (np.int64, np.int32, np.int8, np.float32, np.float32)
+        columns = list(zip(*rows, strict=True))[1:]
+        moment, item, *rest = (np.array(c, kind) for c, kind in zip(columns, kinds, strict=True))
+        return Log(users, indptr, item, moment, *rest)
+
+    return make

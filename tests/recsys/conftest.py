@@ -1,25 +1,9 @@
-"""Small logs written as rows (user, moment, item, grade, weight, price) that a loop can go over."""
+"""Rows of small logs, and what a loop over them says."""
 
 import numpy as np
 import pytest
 
-from recsys.dataset import DAY, Log
-
-
-@pytest.fixture(scope="session")
-def log_of():
-    """Make a log of rows in any order; grade, weight and price may be left out: 1, 1.0, unknown."""
-
-    def make(rows):
-        rows = sorted((*row, *(1, 1.0, np.nan)[len(row) - 3 :]) for row in rows)
-        users, lengths = np.unique([row[0] for row in rows], return_counts=True)
-        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        kinds = (np.int64, np.int32, np.int8, np.float32, np.float32)
-        columns = list(zip(*rows, strict=True))[1:]
-        moment, item, *rest = (np.array(c, kind) for c, kind in zip(columns, kinds, strict=True))
-        return Log(users, indptr, item, moment, *rest)
-
-    return make
+from recsys.dataset import DAY
 
 
 @pytest.fixture(scope="session")

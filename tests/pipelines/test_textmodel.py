@@ -1,0 +1,58 @@
+"""What is odd about a catalogue or a log may teach nothing, but never makes a NaN."""
+
+import numpy as np
+import pytest
+
+from pipelines.config import load_toml
+from pipelines.settings import RunConfig
+from pipelines.textmodel import learn_texts
+from recsys.dataset import DAY
+from recsys.split import Windows, leave_last_out
+
+WINDOWS = Windows(30 * DAY, 34 * DAY, 37 * DAY, 40 * DAY, True)
+ROSES = [f"{colour} {plant}" for colour in ("red", "white", "yellow", "dark pink")
+         for plant in ("rose", "tulip", "garden spade")]  # fmt: skip
+ODD = {
+    "12 items, 3 users": (ROSES, 3),
+    "all texts equal": (["a rose"] * 12, 20),
+    "no text at all": ([""] * 12, 20),
+    "one very long text": ([*ROSES[1:], "rose garden " * 3500], 20),
+    "two items": (ROSES[:2], 20),
+    "everybody takes one item": (ROSES[:1], 20),
+}
+
+
+@pytest.mark.parametrize("texts, n_users", ODD.values(), ids=list(ODD))
+@pytest.mark.parametrize("layers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_odd_catalogue_is_learned_from_without_a_nan(texts, n_users, layers, log_of, tmp_path):
+    rng = np.random.default_rng(3)
+    n, n_items = 400, len(texts)
+    user, item = rng.integers(0, n_users, n), rng.integers(0, n_items, n)
+    log = log_of(zip(user, rng.integers(0, 40 * DAY, n), item, strict=True))
+    config = load_toml(RunConfig, None, [
+        f'run_dir="{tmp_path}"', "encoder.max_tokens=32", "training.max_epochs=2",
+        f"training.layers={layers}", "training.layer_passes=1", "training.batch_events=16",
+    ])  # fmt: skip
+    learned = learn_texts(np.array(texts, dtype=object), log, WINDOWS, config, False,
+                          lambda *_: None)  # fmt: skip
+    assert np.isfinite(learned.curve).all() and len(learned.curve) >= 2
+    assert learned.kept in {"frozen", "aligned", "head", "layers"}
+    if learned.kept == "layers":
+        assert learned.layers_score > max(learned.curve)
+    else:
+        assert learned.curve[learned.steps.index("frozen")] <= max(learned.curve)
+    model = learned.text_model()
+    np.testing.assert_allclose(np.linalg.norm(model.tuned, axis=1), 1, atol=1e-5)
+    frozen, tuned = model.users(np.array([[0], [n_items - 1], [-1]]))
+    assert np.isfinite(frozen).all() and np.isfinite(tuned).all()
+    assert not tuned[2].any()  # nobody's past has no direction
+
+
+def test_without_an_event_to_learn_from_the_encoder_stays_frozen(log_of, tmp_path):
+    config = load_toml(RunConfig, None, [f'run_dir="{tmp_path}"', "encoder.max_tokens=32"])
+    late = log_of([(user, position, user) for user in range(6) for position in (-2, -1)])
+    learned = learn_texts(np.array(ROSES, dtype=object), late, leave_last_out(12, 6), config, False,
+                          lambda *_: None)  # fmt: skip
+    assert (learned.kept, learned.curve, learned.steps) == ("frozen", [], [])
+    model = learned.text_model()
+    np.testing.assert_array_equal(model.tuned, model.frozen)
