@@ -82,19 +82,19 @@ class TextEncoder:
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Any]]:
         """Yield (rows, token batch): similar lengths together, `batch_tokens` tokens at most."""
-        lengths = np.array([len(text) for text in texts])
+        if not len(texts):
+            return
+        lengths = np.array([len(tokens) for tokens in self.tokenize(texts)["input_ids"]])
         order = np.argsort(lengths, kind="stable")
-        longest = np.minimum(lengths[order] // 3 + 8, self.config.max_tokens)  # tokens, about
-        for part in _cut(longest, self.config.batch_tokens):
+        for part in _cut(lengths[order], self.config.batch_tokens):
             rows = order[part]
-            yield rows, self.tokenize([texts[row] for row in rows])
+            found = self.tokenize([texts[row] for row in rows], padding=True, return_tensors="pt")
+            yield rows, found
 
-    def tokenize(self, texts: list[str]) -> Any:
-        """Return the padded token batch of `texts`, cut at `max_tokens`."""
-        return self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.config.max_tokens,
-            return_tensors="pt",
-        )  # fmt: skip
+    def tokenize(self, texts: Sequence[str], **how: Any) -> Any:
+        """Return the tokens of `texts`, each cut at `max_tokens`."""
+        most = self.config.max_tokens
+        return self.tokenizer(list(texts), truncation=True, max_length=most, **how)
 
     @torch.inference_mode()
     def pool(self, batch: Any) -> torch.Tensor:
