@@ -30,7 +30,7 @@ from recsys.errors import ConfigError
 from recsys.schema import Column, Table
 from recsys.split import Protocol, Windows
 
-VERSION = 2  # of the layout; a folder of another version is prepared anew
+VERSION = 3  # of layout and windows; a folder of another version is prepared anew
 
 
 class Manifest(BaseModel):
