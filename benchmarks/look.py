@@ -24,7 +24,7 @@ from pipelines.textmodel import distinct_texts
 from recsys.candidates import CandidateConfig, block_size
 from recsys.errors import RecsysError
 from recsys.interest import TextModel, UserPooling
-from recsys.neighbours import cosine_neighbours
+from recsys.related import related_items
 from recsys.state import StateConfig, state_at
 
 DIM, HISTORY = 384, 20  # of the packaged encoder; of TrainingConfig
@@ -64,12 +64,12 @@ def known(prepared: Prepared, method: Method) -> tuple[Snapshot, dict[str, float
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     end, n_items, config = prepared.windows.test_end, len(method.items), StateConfig()
     began = time.perf_counter()
-    cosine = cosine_neighbours(prepared.buckets(), end, n_items, config.neighbours)
+    related = related_items(prepared.buckets(), end, n_items, config)
     fitted = time.perf_counter()
     state = state_at(prepared.buckets(), end, n_items, method.dated, config)
-    spent = {"item cosine": fitted - began, "state": time.perf_counter() - fitted}
+    spent = {"item cosine and EASE": fitted - began, "state": time.perf_counter() - fitted}
     model = TextModel(text_of_item, drawn, drawn, UserPooling(DIM, HISTORY))
-    return snapshot_of(method, state, cosine, model), spent
+    return snapshot_of(method, state, related, model), spent
 
 
 def timed(

@@ -88,6 +88,8 @@ CATALOGUE: tuple[Feature, ...] = (
         ("precedes", "strength", "", "what is taken soon before what the user took"),
         ("item_cosine", "strength", "", "items of the same users as what the user took"),
         ("item_cosine_rank", "rank", "", "its place among the candidates of the request"),
+        ("ease", "weight", "", "EASE: what the user took, weighed together; common items only"),
+        ("ease_rank", "rank", "", "its place among the candidates of the request"),
         ("last_covisitation", "strength", "", "what is taken soon after the user's last item"),
         ("repeat", "events", "", "times the user took the item, decayed"),
         ("repeat_rank", "rank", "", "its place among the candidates of the request"),

@@ -12,7 +12,7 @@ from recsys.asof import Past
 from recsys.candidates import TEXT_SOURCES, Candidates
 from recsys.dataset import Items
 
-RANKED = ("interest", "frozen_interest", "covisitation", "item_cosine", "repeat")
+RANKED = ("interest", "frozen_interest", "covisitation", "item_cosine", "ease", "repeat")
 
 
 def feature_table(

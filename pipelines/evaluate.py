@@ -17,7 +17,9 @@ from recsys.ranker import Ranker
 from recsys.split import Requests
 from recsys.state import StateConfig
 
-SINGLE = ("popularity", "user_frequency", "item_cosine", "als", "frozen_encoder", "tuned_encoder")
+SINGLE = (
+    "popularity", "user_frequency", "item_cosine", "ease", "als", "frozen_encoder", "tuned_encoder",
+)  # fmt: skip
 RANKERS = ("ranker_without_text", "full")
 MODELS = (*SINGLE, *RANKERS)
 DEEPEST = 50  # the last rank that any metric looks at
@@ -116,6 +118,7 @@ def single_scores(method: Method, block: Block, als: Als | None) -> dict[str, np
         "popularity": scores["popularity"],
         "user_frequency": scores["repeat"] + 1e-4 * scores["popularity"],  # which breaks its ties
         "item_cosine": scores["item_cosine"],
+        "ease": scores["ease"],
         "frozen_encoder": scores["frozen_interest"],
         "tuned_encoder": scores["interest"],
     }

@@ -104,7 +104,7 @@ def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, A
         start = prepared.windows.test
         method, snapshot = at_moment(recommender, prepared, start, config.run_dir / "embeddings")
         run = Run(config, prepared, method, stages, show)
-        fitted = Fitted(start, snapshot.texts, snapshot.cosine)
+        fitted = Fitted(start, snapshot.texts, snapshot.related)
         outcome = outcome_of(run, "test", fitted, {"full": recommender.ranker})
     if card.fitted_before > start:
         show("evaluate", 1, 1, "careful: the model was fitted on events of this test window")

@@ -32,8 +32,8 @@ from recsys.encoder import (
 )  # fmt: skip
 from recsys.errors import ConfigError
 from recsys.interest import TextModel
-from recsys.neighbours import cosine_neighbours
 from recsys.ranker import Ranker, ranker_from_text
+from recsys.related import related_items
 from recsys.split import Windows
 from recsys.state import StateConfig, state_at
 from recsys.training import Tower, new_tower
@@ -169,7 +169,7 @@ def at_moment(
     pooled = encode_cached(recommender.encoder, texts, embeddings)
     tuned = moved_vectors(pooled, recommender.head)
     text_model = TextModel(text_of_item, frozen, tuned, recommender.tower.pooling)
-    cosine = cosine_neighbours(prepared.buckets(), as_of, len(items), card.state.neighbours)
+    related = related_items(prepared.buckets(), as_of, len(items), card.state)
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)
     method = Method(items, card.candidates, card.dated, card.exclude_seen)
-    return method, snapshot_of(method, state, cosine, text_model)
+    return method, snapshot_of(method, state, related, text_model)

@@ -28,18 +28,19 @@ from recsys.candidates import (
 )  # fmt: skip
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
-from recsys.neighbours import Neighbours
 from recsys.ranker import Ranker
+from recsys.related import Related
 from recsys.state import ItemState
 
 NEGLIGIBLE = 0.01  # what an item taken so long ago weighs says nothing of its neighbours
 LOOK_BACK = 500  # events of a user that features and neighbour sources look at
-HAS_TO_SCORE = {"covisitation": 0.0, "item_cosine": 0.0, "repeat": 0.0}
+HAS_TO_SCORE = {"covisitation": 0.0, "item_cosine": 0.0, "ease": 0.0, "repeat": 0.0}
 REASONS = {
     "interest": "matches what you took: {title}",
     "frozen_interest": "reads like {title}",
     "covisitation": "often taken after {title}",
     "item_cosine": "taken by people who took {title}",
+    "ease": "goes with {title}",
     "popularity": "popular now",
     "repeat": "you took this before",
 }
@@ -65,7 +66,7 @@ class Snapshot:
     """What is known at a moment: counted state, and the parts fitted before it."""
 
     state: ItemState
-    cosine: Neighbours
+    related: Related
     texts: TextModel
     of_items: dict[str, np.ndarray]  # item features, name -> (n_items,) float
 
@@ -99,9 +100,9 @@ def chunks(n_requests: int, n_items: int) -> Iterator[np.ndarray]:
     return (np.arange(at, min(at + size, n_requests)) for at in range(0, n_requests, size))
 
 
-def snapshot_of(method: Method, state: ItemState, cosine: Neighbours, texts: TextModel) -> Snapshot:
+def snapshot_of(method: Method, state: ItemState, related: Related, texts: TextModel) -> Snapshot:
     """Put together what is known at the state's moment."""
-    return Snapshot(state, cosine, texts, item_features(state, method.items, method.dated))
+    return Snapshot(state, related, texts, item_features(state, method.items, method.dated))
 
 
 def look(
@@ -171,7 +172,8 @@ def source_scores(method: Method, snapshot: Snapshot, past: Past) -> dict[str, n
         "frozen_interest": text_scores(frozen, texts.frozen, texts.text_of_item),
         "covisitation": neighbour_scores(heard, state.follows),
         "precedes": neighbour_scores(heard, state.precedes),
-        "item_cosine": neighbour_scores(heard, snapshot.cosine),
+        "item_cosine": neighbour_scores(heard, snapshot.related.cosine),
+        "ease": neighbour_scores(heard, snapshot.related.ease),
         "last_covisitation": neighbour_scores(last, state.follows),
         "popularity": np.tile(popularity, (len(past.total), 1)),
         "repeat": history.toarray(),

@@ -17,7 +17,7 @@ from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show
 from pipelines.windows import Fitted, sample_requests, window_requests
 from recsys.errors import ConfigError
-from recsys.neighbours import cosine_neighbours
+from recsys.related import related_items
 from recsys.split import Requests
 
 
@@ -35,12 +35,10 @@ class Run:
     def fitted(self, learned: Learned, before: int) -> Fitted:
         """Fit what is fitted once a window, on events strictly before it; reuse what is known."""
         if before not in self.known:
-            cosine = cosine_neighbours(
-                self.prepared.buckets(), before, len(self.method.items),
-                self.config.state.neighbours,
-            )  # fmt: skip
+            logs, n_items = self.prepared.buckets(), len(self.method.items)
+            related = related_items(logs, before, n_items, self.config.state)
             self.known.clear()  # windows come one after the other
-            self.known[before] = Fitted(before, learned.text_model(), cosine)
+            self.known[before] = Fitted(before, learned.text_model(), related)
         return replace(self.known[before], texts=learned.text_model())
 
     def requests(self, window: str, most: int, stream: int) -> list[Requests]:

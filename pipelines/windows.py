@@ -11,7 +11,7 @@ from pipelines.prepared import Prepared
 from pipelines.recommender import Block, Method, Snapshot, chunks, look, snapshot_of
 from recsys.dataset import DAY
 from recsys.interest import TextModel
-from recsys.neighbours import Neighbours
+from recsys.related import Related
 from recsys.split import Requests, requests_in
 from recsys.state import ItemState, StateConfig, state_at
 
@@ -22,7 +22,7 @@ class Fitted:
 
     before: int
     texts: TextModel
-    cosine: Neighbours
+    related: Related
     states: dict[int, ItemState] = field(default_factory=dict)  # last counted, to walk again
 
 
@@ -85,7 +85,7 @@ def walk(
         if not any(len(part) for part in inside):
             continue
         state = _state(prepared, method, fitted, start, config)
-        snapshot = snapshot_of(method, state, fitted.cosine, fitted.texts)
+        snapshot = snapshot_of(method, state, fitted.related, fitted.texts)
         for bucket, part in enumerate(inside):
             if not len(part):
                 continue

@@ -31,6 +31,7 @@ class CandidateConfig(BaseModel):
     frozen_interest: int = Field(30, ge=0)
     covisitation: int = Field(60, ge=0)
     item_cosine: int = Field(60, ge=0)
+    ease: int = Field(60, ge=0)
     popularity: int = Field(30, ge=0)
     repeat: int = Field(60, ge=0)
     history_decay: float = Field(0.85, gt=0, le=1)  # of a past item, each day (or event) back

@@ -53,12 +53,8 @@ def _alike(counts: np.ndarray) -> list[np.ndarray]:
     return parts
 
 
-def cosine_neighbours(logs: Iterable[Log], as_of: int, n_items: int, keep: int) -> Neighbours:
-    """Cosine between items as sets of users, strictly before `as_of`.
-
-    Source: Deshpande and Karypis, "Item-based top-N recommendation algorithms" (TOIS 2004), with
-    binary entries: cos(i, j) = |users of both| / sqrt(|users of i| |users of j|).
-    """
+def taken_matrix(logs: Iterable[Log], as_of: int, n_items: int) -> sparse.csr_matrix:
+    """Return (n_users, n_items) float32, 1 where a user took an item strictly before `as_of`."""
     parts = []
     for log in logs:
         taken = log.keep((log.moment < as_of) & (log.grade > 0))
@@ -66,9 +62,17 @@ def cosine_neighbours(logs: Iterable[Log], as_of: int, n_items: int, keep: int) 
         shape = (len(taken.users), n_items)
         ones = np.ones(len(pairs), np.float32)
         parts.append(sparse.csr_matrix((ones, (pairs // n_items, pairs % n_items)), shape))
-    users = sparse.vstack(parts).tocsr()
+    return sparse.vstack(parts).tocsr()
+
+
+def cosine_neighbours(users: sparse.csr_matrix, keep: int) -> Neighbours:
+    """Cosine between items as sets of users (n_users, n_items), the `keep` largest of each item.
+
+    Source: Deshpande and Karypis, "Item-based top-N recommendation algorithms" (TOIS 2004), with
+    binary entries: cos(i, j) = |users of both| / sqrt(|users of i| |users of j|).
+    """
     norm = np.sqrt(np.asarray(users.sum(0)).ravel())
-    users = users @ sparse.diags(np.divide(1, norm, where=norm > 0, out=np.zeros(n_items)))
+    users = users @ sparse.diags(np.divide(1, norm, where=norm > 0, out=np.zeros(len(norm))))
     users = users.astype(np.float32).tocsr()
     items = users.T.tocsr()
     chunks = []

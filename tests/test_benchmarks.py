@@ -59,7 +59,7 @@ def test_looking_is_timed_on_any_prepared_folder(small_world):
                str(small_world.config.run_dir / "prepared"), "--requests", "20"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "48 items, 20 requests" in done.stdout and "item cosine" in done.stdout
+    assert "48 items, 20 requests" in done.stdout and "item cosine and EASE" in done.stdout
     done = subprocess.run([*command[:4], "nowhere"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "nowhere" in done.stderr and "Traceback" not in done.stderr
 

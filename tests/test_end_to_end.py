@@ -136,7 +136,7 @@ def test_a_training_row_equals_the_serving_row(small_world, recommender, prepare
     moment = windows.test + config.state.every_days * DAY  # a moment when training rolls the state
     embeddings = small_world.folder / "run/embeddings"
     method, snapshot = at_moment(recommender, prepared, moment, embeddings)
-    fitted = Fitted(moment, snapshot.texts, snapshot.cosine)
+    fitted = Fitted(moment, snapshot.texts, snapshot.related)
     names = {"full": recommender.card.features}
     requests = [part.take(np.flatnonzero(part.moment == moment))
                 for part in window_requests(prepared, "test")]  # fmt: skip

@@ -16,7 +16,7 @@ from pipelines.textmodel import learn_texts
 from recsys.candidates import CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
-from recsys.neighbours import cosine_neighbours
+from recsys.related import related_items
 from recsys.split import Windows, leave_last_out
 from recsys.state import StateConfig, state_at
 from recsys.training import TrainingConfig, examples_in, train_head, tuned_vectors
@@ -74,8 +74,8 @@ def known_at(items: Items, log: Log, moment: int, dated: bool) -> dict[str, np.n
     quotas = {name: 4 for name in CandidateConfig.model_fields if name != "history_decay"}
     method = Method(items, CandidateConfig(**quotas), dated, exclude_seen=False)
     moments = np.full(N_USERS, moment)
-    cosine = cosine_neighbours([log], moment, N_ITEMS, 20)
-    snapshot = snapshot_of(method, state, cosine, texts)
+    related = related_items([log], moment, N_ITEMS, StateConfig())
+    snapshot = snapshot_of(method, state, related, texts)
     block = look(method, snapshot, log, log.users, moments)
     table = table_of(method, snapshot, block, active_features(dated))
     scores = {f"score {name}": values for name, values in block.scores.items()}

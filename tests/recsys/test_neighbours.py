@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from recsys import neighbours
-from recsys.neighbours import cosine_neighbours, keep_strongest
+from recsys.neighbours import cosine_neighbours, keep_strongest, taken_matrix
 
 N_ITEMS = 8
 
@@ -67,7 +67,7 @@ def dense_cosine(rows, as_of):
 @pytest.mark.parametrize("seed", range(2))
 def test_the_cosine_is_the_formula_over_users_strictly_before(log_of, random_rows, dated, seed):
     rows, as_of = random_rows(seed, dated), 20 * 86_400_000_000 if dated else -2
-    found = cosine_neighbours([log_of(rows)], as_of, N_ITEMS, N_ITEMS).toarray()
+    found = cosine_neighbours(taken_matrix([log_of(rows)], as_of, N_ITEMS), N_ITEMS).toarray()
     expected = dense_cosine(rows, as_of)
     assert np.count_nonzero(expected) > N_ITEMS
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -75,11 +75,11 @@ def test_the_cosine_is_the_formula_over_users_strictly_before(log_of, random_row
 
 def test_buckets_and_chunks_change_no_neighbour(log_of, random_rows, monkeypatch):
     rows = random_rows(0, True)
-    whole = cosine_neighbours([log_of(rows)], 10**18, N_ITEMS, 3)
+    whole = cosine_neighbours(taken_matrix([log_of(rows)], 10**18, N_ITEMS), 3)
     parts = [log_of([row for row in rows if row[0] % 2 == part]) for part in range(2)]
-    bucketed = cosine_neighbours(iter(parts), 10**18, N_ITEMS, 3)
+    bucketed = cosine_neighbours(taken_matrix(iter(parts), 10**18, N_ITEMS), 3)
     monkeypatch.setattr(neighbours, "CHUNK_TERMS", 5)
-    chunked = cosine_neighbours([log_of(rows)], 10**18, N_ITEMS, 3)
+    chunked = cosine_neighbours(taken_matrix([log_of(rows)], 10**18, N_ITEMS), 3)
     assert 0 < whole.nnz < N_ITEMS * (N_ITEMS - 1)
     np.testing.assert_array_equal(bucketed.toarray(), whole.toarray())
     np.testing.assert_array_equal(chunked.toarray(), whole.toarray())
@@ -87,7 +87,7 @@ def test_buckets_and_chunks_change_no_neighbour(log_of, random_rows, monkeypatch
 
 def test_two_items_of_the_same_users_have_cosine_one_and_none_is_its_own_neighbour(log_of):
     log = log_of([(1, 0, 0), (1, 1, 1), (2, 0, 0), (2, 1, 1), (2, 2, 2), (3, 0, 3, 0)])
-    found = cosine_neighbours([log], 9, 4, 4).toarray()
+    found = cosine_neighbours(taken_matrix([log], 9, 4), 4).toarray()
     one, half = 2 / (2 * 2) ** 0.5, 1 / (2 * 1) ** 0.5
     expected = [[0, one, half, 0], [one, 0, half, 0], [half, half, 0, 0], [0, 0, 0, 0]]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
