@@ -107,7 +107,7 @@ def removed_items(run: Run) -> np.ndarray:
 def learned_until(run: Run, log: Log, end: int) -> Learned:
     """Fine-tune as a training run does, and refit before the later windows up to moment `end`."""
     windows, items = run.prepared.windows, run.method.items
-    learned = learn_texts(items.text, log, windows, run.config, run.method.exclude_seen, run.show)
+    learned = learn_texts(items, log, windows, run.config, run.method.exclude_seen, run.show)
     for moment in (windows.valid, windows.test):
         if moment <= end:
             learned = refit(learned, log.before(moment), windows.unit, run.config, run.show)

@@ -20,7 +20,7 @@ from rich.table import Table
 from features.catalogue import active_features
 from pipelines.prepared import Prepared, open_prepared
 from pipelines.recommender import Method, Snapshot, look, snapshot_of, table_of
-from pipelines.textmodel import distinct_texts
+from pipelines.textmodel import distinct_texts, words_in_common
 from recsys.candidates import CandidateConfig, block_size
 from recsys.errors import RecsysError
 from recsys.interest import TextModel, UserPooling
@@ -68,7 +68,8 @@ def known(prepared: Prepared, method: Method) -> tuple[Snapshot, dict[str, float
     fitted = time.perf_counter()
     state = state_at(prepared.buckets(), end, n_items, method.dated, config)
     spent = {"item cosine and EASE": fitted - began, "state": time.perf_counter() - fitted}
-    model = TextModel(text_of_item, drawn, drawn, UserPooling(DIM, HISTORY))
+    lexical = words_in_common(method.items, config.neighbours)
+    model = TextModel(text_of_item, drawn, drawn, UserPooling(DIM, HISTORY), lexical)
     return snapshot_of(method, state, related, model), spent
 
 

@@ -12,7 +12,9 @@ from recsys.asof import Past
 from recsys.candidates import TEXT_SOURCES, Candidates
 from recsys.dataset import Items
 
-RANKED = ("interest", "frozen_interest", "covisitation", "item_cosine", "ease", "repeat")
+RANKED = (
+    "interest", "frozen_interest", "lexical", "covisitation", "item_cosine", "ease", "repeat",
+)  # fmt: skip
 
 
 def feature_table(

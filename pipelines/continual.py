@@ -32,10 +32,11 @@ from pipelines.textmodel import (
     stopping_moment,
     told,
     with_layers,
+    words_in_common,
 )
 from pipelines.throughput import Throughput
 from recsys.alignment import aligned_head
-from recsys.dataset import Log
+from recsys.dataset import Items, Log
 from recsys.encoder import load_encoder
 from recsys.errors import ConfigError
 from recsys.finetuning import check_trainable
@@ -128,14 +129,14 @@ def check_start(start: Start, windows: Windows, log: Log) -> None:
 
 
 def learn_further(
-    start: Start, item_texts: np.ndarray, log: Log, windows: Windows, config: RunConfig,
+    start: Start, items: Items, log: Log, windows: Windows, config: RunConfig,
     exclude_seen: bool, show: Show,
 ) -> tuple[Learned, Continued]:  # fmt: skip
     """Go on from a model as `textmodel.learn_texts` goes on from the frozen encoder.
 
     Args:
         start: the model; not changed.
-        item_texts: (n_items,) text of each item.
+        items: the catalogue.
         log: all events; those of the later windows are not looked at.
         windows: where the encoder window ends.
         config: encoder, training and where vectors are cached.
@@ -143,7 +144,7 @@ def learn_further(
         show: progress.
     """
     model, rng = start.model, np.random.default_rng([config.seed, 1])
-    texts, text_of_item = distinct_texts(item_texts)
+    texts, text_of_item = distinct_texts(items.text)
     check_trainable(model.encoder.model, config.training)  # refused before any text is encoded
     speed = Throughput()
     frozen = pooled = encode(model.frozen_encoder, texts, config, show, "encode texts", speed)
@@ -161,8 +162,9 @@ def learn_further(
         tuned = tuned_vectors(tower, vectors)
         return interest_ndcg(log, on, windows.unit, tower, tuned, text_of_item, exclude_seen)
 
-    begun = Learned(model.frozen_encoder, model.encoder, text_of_item, frozen, pooled, model.tower,
-                    [], [], float("nan"), False, speed)  # fmt: skip
+    lexical = words_in_common(items, config.state.neighbours)
+    begun = Learned(model.frozen_encoder, model.encoder, text_of_item, lexical, frozen, pooled,
+                    model.tower, [], [], float("nan"), False, speed)  # fmt: skip
     examples = joined(new, replayed)
     learned = _with_head(begun, joined(old, new), examples, config.training, score, rng, show)
     if config.training.tunes_layers:

@@ -20,7 +20,7 @@ from features.catalogue import CATALOGUE
 from pipelines.embeddings import encode_cached
 from pipelines.prepared import Prepared
 from pipelines.recommender import Method, Snapshot, snapshot_of
-from pipelines.textmodel import Learned, distinct_texts
+from pipelines.textmodel import Learned, distinct_texts, words_in_common
 from recsys.candidates import CandidateConfig
 from recsys.encoder import (
     EncoderConfig,
@@ -168,7 +168,8 @@ def at_moment(
     frozen = encode_cached(recommender.frozen_encoder, texts, embeddings)
     pooled = encode_cached(recommender.encoder, texts, embeddings)
     tuned = moved_vectors(pooled, recommender.head)
-    text_model = TextModel(text_of_item, frozen, tuned, recommender.tower.pooling)
+    lexical = words_in_common(items, card.state.neighbours)
+    text_model = TextModel(text_of_item, frozen, tuned, recommender.tower.pooling, lexical)
     related = related_items(prepared.buckets(), as_of, len(items), card.state)
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)
     method = Method(items, card.candidates, card.dated, card.exclude_seen)

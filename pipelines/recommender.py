@@ -34,10 +34,11 @@ from recsys.state import ItemState
 
 NEGLIGIBLE = 0.01  # what an item taken so long ago weighs says nothing of its neighbours
 LOOK_BACK = 500  # events of a user that features and neighbour sources look at
-HAS_TO_SCORE = {"covisitation": 0.0, "item_cosine": 0.0, "ease": 0.0, "repeat": 0.0}
+HAS_TO_SCORE = dict.fromkeys(("lexical", "covisitation", "item_cosine", "ease", "repeat"), 0.0)
 REASONS = {
     "interest": "matches what you took: {title}",
     "frozen_interest": "reads like {title}",
+    "lexical": "described like {title}",
     "covisitation": "often taken after {title}",
     "item_cosine": "taken by people who took {title}",
     "ease": "goes with {title}",
@@ -152,6 +153,7 @@ def _text_order(
     if len(texts.frozen) == len(texts.text_of_item) and not nobody.any():
         return {}
     order = {name: scores[name] + 1e-4 * scores["popularity"] for name in TEXT_SOURCES}
+    order["lexical"][scores["lexical"] <= 0] = -np.inf
     for values in order.values():
         values[nobody] = -np.inf
     return order
@@ -170,11 +172,14 @@ def source_scores(method: Method, snapshot: Snapshot, past: Past) -> dict[str, n
     return {
         "interest": text_scores(tuned, texts.tuned, texts.text_of_item),
         "frozen_interest": text_scores(frozen, texts.frozen, texts.text_of_item),
+        "lexical": texts.lexical_scores(heard),
+        "last_lexical": texts.lexical_scores(last),
         "covisitation": neighbour_scores(heard, state.follows),
         "precedes": neighbour_scores(heard, state.precedes),
         "item_cosine": neighbour_scores(heard, snapshot.related.cosine),
         "ease": neighbour_scores(heard, snapshot.related.ease),
         "last_covisitation": neighbour_scores(last, state.follows),
+        "last_ease": neighbour_scores(last, snapshot.related.ease),
         "popularity": np.tile(popularity, (len(past.total), 1)),
         "repeat": history.toarray(),
     }

@@ -13,11 +13,13 @@ from pipelines.throughput import Throughput
 from recsys.alignment import aligned_head
 from recsys.asof import last_items, past_of
 from recsys.candidates import block_size, text_scores, top_items
-from recsys.dataset import DAY, Log
+from recsys.dataset import DAY, Items, Log
 from recsys.encoder import TextEncoder, load_encoder
 from recsys.finetuning import check_trainable, tune_layers
 from recsys.interest import TextModel, user_vectors
+from recsys.lexical import lexical_neighbours
 from recsys.metrics import ranks_from_scores, request_metrics
+from recsys.neighbours import Neighbours
 from recsys.split import Requests, Windows, requests_in
 from recsys.training import (
     Examples,
@@ -40,6 +42,7 @@ class Learned:
     frozen_encoder: TextEncoder
     tuned_encoder: TextEncoder  # with tuned layers, if any; the tower's head comes on top
     text_of_item: np.ndarray  # (n_items,) int64
+    lexical: Neighbours  # (n_texts, n_texts) cosines of words
     frozen: np.ndarray  # (n_texts, dim) unit vectors of the pre-trained encoder
     pooled: np.ndarray  # (n_texts, dim) unit vectors of the tuned encoder, under the tower's head
     tower: Tower
@@ -59,7 +62,7 @@ class Learned:
     def text_model(self) -> TextModel:
         """Return the vectors of items and the pooling of users, before and after tuning."""
         tuned = tuned_vectors(self.tower, self.pooled)
-        return TextModel(self.text_of_item, self.frozen, tuned, self.tower.pooling)
+        return TextModel(self.text_of_item, self.frozen, tuned, self.tower.pooling, self.lexical)
 
 
 def distinct_texts(texts: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -68,9 +71,14 @@ def distinct_texts(texts: np.ndarray) -> tuple[list[str], np.ndarray]:
     return distinct.tolist(), text_of_item.astype(np.int64)
 
 
+def words_in_common(items: Items, keep: int) -> Neighbours:
+    """Return the cosines of words between the distinct texts of a catalogue."""
+    texts, first = np.unique(items.text.astype(str), return_index=True)
+    return lexical_neighbours(texts.tolist(), items.title[first].astype(str).tolist(), keep)
+
+
 def learn_texts(
-    item_texts: np.ndarray, log: Log, windows: Windows, config: RunConfig, exclude_seen: bool,
-    show: Show,
+    items: Items, log: Log, windows: Windows, config: RunConfig, exclude_seen: bool, show: Show
 ) -> Learned:  # fmt: skip
     """Fine-tune on the encoder window: align, train the head, then layers, as far as each helps.
 
@@ -78,7 +86,7 @@ def learn_texts(
     worse than the frozen encoder there.
 
     Args:
-        item_texts: (n_items,) text of each item.
+        items: the catalogue.
         log: all events; those of the later windows are not looked at.
         windows: where the encoder window ends.
         config: encoder, training and where vectors are cached.
@@ -86,7 +94,7 @@ def learn_texts(
         show: progress.
     """
     rng = np.random.default_rng([config.seed, 1])
-    texts, text_of_item = distinct_texts(item_texts)
+    texts, text_of_item = distinct_texts(items.text)
     frozen_encoder = load_encoder(config.encoder)
     check_trainable(frozen_encoder.model, config.training)  # refused before any text is encoded
     speed = Throughput()
@@ -104,8 +112,9 @@ def learn_texts(
     if len(examples.target) and len(requests):
         tower, curve = _with_head(tower, frozen, examples, training, score, rng, show, speed)
     steps = name_steps(["frozen", "aligned"] if training.align else ["frozen"], curve)
-    learned = Learned(frozen_encoder, frozen_encoder, text_of_item, frozen, frozen, tower, curve,
-                      steps, float("nan"), False, speed)  # fmt: skip
+    lexical = words_in_common(items, config.state.neighbours)
+    learned = Learned(frozen_encoder, frozen_encoder, text_of_item, lexical, frozen, frozen, tower,
+                      curve, steps, float("nan"), False, speed)  # fmt: skip
     if curve and training.tunes_layers:
         learned = with_layers(learned, texts, examples, config, score, rng, show)
     return refit(learned, log.before(windows.ranker), windows.unit, config, show)

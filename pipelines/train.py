@@ -91,7 +91,7 @@ def learn(
         for name in ("full", "ranker_without_text")
     }
     with tracking.run("encoder", tags, nested=True), stages.measure("encoder"):
-        given = (run.method.items.text, log, windows, config, run.method.exclude_seen, run.show)
+        given = (run.method.items, log, windows, config, run.method.exclude_seen, run.show)
         if start is None:
             first, continued = learn_texts(*given), {}
         else:

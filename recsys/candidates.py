@@ -19,7 +19,7 @@ from recsys.asof import Past
 from recsys.neighbours import Neighbours
 
 MOST_ROWS = 10_000  # of one request: LightGBM's own limit
-TEXT_SOURCES = frozenset({"interest", "frozen_interest"})
+TEXT_SOURCES = frozenset({"interest", "frozen_interest", "lexical"})
 
 
 class CandidateConfig(BaseModel):
@@ -29,6 +29,7 @@ class CandidateConfig(BaseModel):
 
     interest: int = Field(60, ge=0)
     frozen_interest: int = Field(30, ge=0)
+    lexical: int = Field(30, ge=0)
     covisitation: int = Field(60, ge=0)
     item_cosine: int = Field(60, ge=0)
     ease: int = Field(60, ge=0)

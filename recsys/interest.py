@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import sparse
+
+from recsys.neighbours import Neighbours
 
 RECENCY_DECAY = 0.9  # of the untrained pooling: how much less each older item counts
 
@@ -61,6 +64,7 @@ class TextModel:
     frozen: np.ndarray  # (n_texts, dim) float32 unit vectors of the pre-trained encoder
     tuned: np.ndarray  # (n_texts, dim) float32 unit vectors of the fine-tuned one
     pooling: UserPooling  # fine-tuned with `tuned`
+    lexical: Neighbours  # (n_texts, n_texts) cosines of words
 
     def users(self, past_items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (frozen, tuned) user vectors (n, dim) of past items (n, history), -1 = none."""
@@ -68,3 +72,14 @@ class TextModel:
         plain = UserPooling(self.frozen.shape[1], self.pooling.history)
         frozen = user_vectors(plain, self.frozen, texts)
         return frozen, user_vectors(self.pooling, self.tuned, texts)
+
+    def lexical_scores(self, history: sparse.csr_matrix) -> np.ndarray:
+        """Return (n_requests, n_items) float32: cosines with the past's words, weighted, summed.
+
+        `history` is (n_requests, n_items), what each past item weighs.
+        """
+        texts = self.text_of_item[history.indices]
+        shape = (history.shape[0], len(self.frozen))
+        of_texts = sparse.csr_matrix((history.data, texts, history.indptr), shape)
+        scores = np.asarray((of_texts @ self.lexical).toarray(), dtype=np.float32)
+        return scores[:, self.text_of_item]

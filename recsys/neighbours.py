@@ -66,12 +66,12 @@ def taken_matrix(logs: Iterable[Log], as_of: int, n_items: int) -> sparse.csr_ma
 
 
 def cosine_neighbours(users: sparse.csr_matrix, keep: int) -> Neighbours:
-    """Cosine between items as sets of users (n_users, n_items), the `keep` largest of each item.
+    """Cosine between items, the columns of `users` (n_users, n_items); `keep` largest of each.
 
-    Source: Deshpande and Karypis, "Item-based top-N recommendation algorithms" (TOIS 2004), with
+    Source: Deshpande and Karypis, "Item-based top-N recommendation algorithms" (TOIS 2004). With
     binary entries: cos(i, j) = |users of both| / sqrt(|users of i| |users of j|).
     """
-    norm = np.sqrt(np.asarray(users.sum(0)).ravel())
+    norm = np.sqrt(np.asarray(users.multiply(users).sum(0)).ravel())
     users = users @ sparse.diags(np.divide(1, norm, where=norm > 0, out=np.zeros(len(norm))))
     users = users.astype(np.float32).tocsr()
     items = users.T.tocsr()

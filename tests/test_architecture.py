@@ -57,7 +57,8 @@ LOAD_TORCH = {  # importing these files imports torch; the others do so inside f
     "recsys/alignment.py",
     "recsys/finetuning.py",
     "recsys/interest.py",
-    "recsys/neighbours.py", "recsys/related.py",
+    "recsys/neighbours.py",
+    "recsys/related.py",
     "recsys/training.py",
 }
 SAYS_NOTHING = {"base", "common", "handler", "helper", "manager", "misc", "processor", "util"}

@@ -12,7 +12,7 @@ from pipelines.continual import Start, learn_further
 from pipelines.model import ModelCard, Recommender
 from pipelines.recommender import Method, look, snapshot_of, table_of
 from pipelines.settings import RunConfig
-from pipelines.textmodel import learn_texts
+from pipelines.textmodel import learn_texts, words_in_common
 from recsys.candidates import CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
@@ -69,7 +69,8 @@ def known_at(items: Items, log: Log, moment: int, dated: bool) -> dict[str, np.n
     examples = examples_in(log.before(moment), unit, text_of_item, 5)
     config = TrainingConfig(history=5, batch_events=64)
     tower, _ = train_head(frozen, examples, config, np.random.default_rng(0), epochs=1)
-    texts = TextModel(text_of_item, frozen, tuned_vectors(tower, frozen), tower.pooling)
+    lexical = words_in_common(items, 20)
+    texts = TextModel(text_of_item, frozen, tuned_vectors(tower, frozen), tower.pooling, lexical)
     state = state_at([log], moment, N_ITEMS, dated, StateConfig())
     quotas = {name: 4 for name in CandidateConfig.model_fields if name != "history_decay"}
     method = Method(items, CandidateConfig(**quotas), dated, exclude_seen=False)
@@ -122,7 +123,7 @@ def test_the_encoder_learns_the_same_without_a_future(dated, tmp_path):
         f'run_dir="{tmp_path}"', "encoder.max_tokens=8", "training.max_epochs=2",
         "training.layers=1", "training.layer_passes=1",
     ])  # fmt: skip
-    whole, past = (learn_texts(items.text, some, windows, config, False, lambda *_: None)
+    whole, past = (learn_texts(items, some, windows, config, False, lambda *_: None)
                    for some in (log, log.before(windows.ranker)))  # fmt: skip
     assert len(whole.curve) == 4 and whole.curve == past.curve
     assert whole.layers_score == past.layers_score
@@ -141,13 +142,13 @@ def test_training_on_from_a_model_learns_the_same_without_a_future(tmp_path):
     ])  # fmt: skip
     early, windows = (Windows(day * DAY, (day + 5) * DAY, (day + 10) * DAY, 60 * DAY, True)
                       for day in (15, 45))  # fmt: skip
-    begun = learn_texts(items.text, log, early, config, False, lambda *_: None)
+    begun = learn_texts(items, log, early, config, False, lambda *_: None)
     card = ModelCard.model_construct(history=config.training.history, fitted_before=early.test)
     model = Recommender(card, begun.tuned_encoder, begun.frozen_encoder, begun.tower.whole_head(),
                         begun.tower, None)  # fmt: skip
     start, rest = Start("models:/recommender/1", model), (windows, config, False, lambda *_: None)
     (whole, found), (past, expected), (changed, _) = (
-        learn_further(start, items.text, some, *rest)
+        learn_further(start, items, some, *rest)
         for some in (log, log.before(windows.ranker), rewritten(log, windows.ranker - DAY, 1))
     )
     assert len(whole.curve) == 5 and whole.curve == past.curve

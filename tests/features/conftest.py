@@ -72,8 +72,9 @@ def _items(rng):
 def _candidates(rng, n_requests):
     keys = rng.permutation(n_requests * N_ITEMS)[: 5 * n_requests]
     request, item = np.divmod(np.sort(keys[keys // N_ITEMS != 1]), N_ITEMS)
-    names = ("interest", "frozen_interest", "covisitation", "precedes", "item_cosine",
-             "ease", "last_covisitation", "popularity", "repeat")  # fmt: skip
+    names = ("interest", "frozen_interest", "lexical", "last_lexical", "covisitation", "precedes",
+             "item_cosine", "ease", "last_covisitation", "last_ease", "popularity",
+             "repeat")  # fmt: skip
     score = {name: rng.integers(0, 4, len(item)).astype(np.float32) for name in names}
     rank = {name: np.where(rng.random(len(item)) < 0.5, np.nan, 1).astype(np.float32)
             for name in names}  # fmt: skip

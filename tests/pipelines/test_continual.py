@@ -167,7 +167,7 @@ def further(shop, start, **changed):
     items, log, windows, config = shop
     training = config.training.model_copy(update=changed)
     config = config.model_copy(update={"training": training})
-    return learn_further(start, items.text, log, windows, config, False, quiet)
+    return learn_further(start, items, log, windows, config, False, quiet)
 
 
 def are_equal(one, other):

@@ -6,7 +6,7 @@ import pytest
 from pipelines.config import load_toml
 from pipelines.settings import RunConfig
 from pipelines.textmodel import learn_texts
-from recsys.dataset import DAY
+from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items
 from recsys.split import Windows, leave_last_out
 
 WINDOWS = Windows(30 * DAY, 34 * DAY, 37 * DAY, 40 * DAY, True)
@@ -22,6 +22,13 @@ ODD = {
 }
 
 
+def catalogue(texts):
+    """Items that have nothing but a text, which is their title too."""
+    n, text = len(texts), np.array(texts, dtype=object)
+    none, always = np.full(n, -1, np.int32), (np.full(n, ALWAYS_FROM), np.full(n, ALWAYS_UNTIL))
+    return Items(np.arange(n), text, text, none, none, np.full(n, np.nan, np.float32), *always)
+
+
 @pytest.mark.parametrize("texts, n_users", ODD.values(), ids=list(ODD))
 @pytest.mark.parametrize("layers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_odd_catalogue_is_learned_from_without_a_nan(texts, n_users, layers, log_of, tmp_path):
@@ -33,7 +40,7 @@ def test_an_odd_catalogue_is_learned_from_without_a_nan(texts, n_users, layers, 
         f'run_dir="{tmp_path}"', "encoder.max_tokens=32", "training.max_epochs=2",
         f"training.layers={layers}", "training.layer_passes=1", "training.batch_events=16",
     ])  # fmt: skip
-    learned = learn_texts(np.array(texts, dtype=object), log, WINDOWS, config, False,
+    learned = learn_texts(catalogue(texts), log, WINDOWS, config, False,
                           lambda *_: None)  # fmt: skip
     assert np.isfinite(learned.curve).all() and len(learned.curve) >= 2
     assert learned.kept in {"frozen", "aligned", "head", "layers"}
@@ -51,7 +58,7 @@ def test_an_odd_catalogue_is_learned_from_without_a_nan(texts, n_users, layers, 
 def test_without_an_event_to_learn_from_the_encoder_stays_frozen(log_of, tmp_path):
     config = load_toml(RunConfig, None, [f'run_dir="{tmp_path}"', "encoder.max_tokens=32"])
     late = log_of([(user, position, user) for user in range(6) for position in (-2, -1)])
-    learned = learn_texts(np.array(ROSES, dtype=object), late, leave_last_out(12, 6), config, False,
+    learned = learn_texts(catalogue(ROSES), late, leave_last_out(12, 6), config, False,
                           lambda *_: None)  # fmt: skip
     assert (learned.kept, learned.curve, learned.steps) == ("frozen", [], [])
     model = learned.text_model()

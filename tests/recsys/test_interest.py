@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from recsys.interest import RECENCY_DECAY, TextModel, UserPooling, user_vectors
 
@@ -82,9 +83,20 @@ def test_only_the_last_items_are_looked_at_and_users_do_not_mix(vectors):
 def test_a_text_model_looks_at_the_texts_of_the_items(vectors):
     text_of_item = np.array([8, 8, 0, 3])
     pooling, past = trained(), np.array([[1, 3, -1, -1], [-1, -1, -1, -1]])
-    frozen, tuned = TextModel(text_of_item, vectors, -vectors, pooling).users(past)
+    frozen, tuned = TextModel(text_of_item, vectors, -vectors, pooling, None).users(past)
     texts = np.array([[8, 3, -1, -1], [-1, -1, -1, -1]])
     plain = user_vectors(UserPooling(DIM, HISTORY), vectors, texts)
     np.testing.assert_array_equal(frozen, plain)
     np.testing.assert_array_equal(tuned, user_vectors(pooling, -vectors, texts))
     assert not frozen[1].any() and not tuned[1].any()
+
+
+def test_words_of_the_past_are_weighed_and_summed_over_texts(vectors):
+    text_of_item = np.array([1, 1, 0, 2])
+    lexical = sparse.csr_matrix(np.array([[1, 0.5, 0], [0.5, 1, 0.2], [0, 0.2, 0]], np.float32))
+    model = TextModel(text_of_item, vectors[:3], vectors[:3], trained(), lexical)
+    history = np.array([[1.0, 0.5, 0, 0.25], [0, 0, 0, 0]], np.float32)
+    expected = [history @ lexical.toarray()[text_of_item][:, text] for text in text_of_item]
+    found = model.lexical_scores(sparse.csr_matrix(history))
+    np.testing.assert_allclose(found, np.transpose(expected), rtol=1e-6)
+    assert not found[1].any()
