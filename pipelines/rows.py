@@ -12,7 +12,7 @@ from pipelines.prepared import Prepared
 from pipelines.recommender import Block, Method, Snapshot, table_of
 from pipelines.windows import Fitted, walk
 from recsys.candidates import Candidates
-from recsys.ranker import training_rows
+from recsys.ranker import Sample, training_rows
 from recsys.split import Requests
 from recsys.state import StateConfig
 
@@ -24,6 +24,10 @@ class Rows:
     table: np.ndarray  # (n_rows, n_features) float32
     grade: np.ndarray  # (n_rows,) int64
     group: np.ndarray  # (n_requests,) int64 rows of each request
+
+    def sample(self) -> Sample:
+        """Return them as a ranker takes them."""
+        return self.table, self.grade, self.group
 
 
 def ranker_rows(

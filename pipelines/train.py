@@ -29,9 +29,7 @@ from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show, learn_texts, refit
 from recsys.dataset import concat
 from recsys.errors import ConfigError
-from recsys.ranker import Ranker, fit_ranker
-
-STOPPING_REQUESTS = 2000  # valid requests that the ranker's early stopping looks at
+from recsys.ranker import Ranker, fit_ranker, refit_ranker
 
 
 @dataclass(frozen=True)
@@ -109,15 +107,21 @@ def learn(
         with stages.measure("ranker"):
             rankers = {name: fit(run, name, names[name], train_rows, valid_rows) for name in names}
         tracking.log_metrics({f"{name}/trees": ranker.trees for name, ranker in rankers.items()})
-    del train_rows, valid_rows
-    with tracking.run("evaluation", tags, nested=True), stages.measure("evaluation"):
-        valid, second = choose_refit(run, first, second, rankers)
-        third = second
-        if second is not first:
-            third = refit(second, log.before(windows.test), windows.unit, config, run.show)
-        fitted = run.fitted(third, windows.test)
-        test = outcome_of(run, "test", fitted, rankers)
-        unseen = unseen_catalogue(run, fitted, rankers)
+    with tracking.run("evaluation", tags, nested=True):
+        with stages.measure("evaluate valid"):
+            valid, kept = choose_refit(run, first, second, rankers)
+        with stages.measure("refit"):
+            refitted = config.ranker.refit and kept is second  # the valid rows are of the second
+            if refitted:
+                rankers = refit_rankers(run, rankers, train_rows, valid_rows)
+            del train_rows, valid_rows
+            third = kept
+            if kept is not first:
+                third = refit(kept, log.before(windows.test), windows.unit, config, run.show)
+        with stages.measure("evaluate test"):
+            fitted = run.fitted(third, windows.test)
+            test = outcome_of(run, "test", fitted, rankers)
+            unseen = unseen_catalogue(run, fitted, rankers)
     parts = {"valid": described(run, valid, "valid"), "test": described(run, test, "test")}
     if unseen is not None:
         cut = described(run, unseen, "test")
@@ -128,9 +132,10 @@ def learn(
     report = by_path(parts) | {
         "encoder": {"curve": first.curve, "steps": first.steps, "kept": first.kept,
                     "layers_score": first.layers_score, "layers_kept": first.layers_kept,
-                    "refit": second is not first,
+                    "refit": kept is not first,
                     "throughput": first.throughput.described()} | continued,
-        "ranker": {"trees": rankers["full"].trees, "importance": rankers["full"].importance()},
+        "ranker": {"trees": rankers["full"].trees, "refit": refitted,
+                   "importance": rankers["full"].importance()},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,
                  "protocol": run.prepared.manifest.protocol,
                  "seen": "exclude" if run.method.exclude_seen else "list"},
@@ -144,12 +149,10 @@ def rows_for_ranker(
 ) -> tuple[dict[str, Rows], dict[str, Rows]]:
     """Make the training rows (ranker window) and the early-stopping rows (valid window)."""
     config, windows, found = run.config, run.prepared.windows, []
-    for window, learned, most, negatives, stream in (
-        ("ranker", first, config.ranker.max_requests, config.ranker.negatives, 10),
-        ("valid", second, STOPPING_REQUESTS, 10_000, 11),
-    ):
-        requests, span = run.requests(window, most, stream), windows.span(window)
-        choose = sampler(negatives, np.random.default_rng([config.seed, stream + 10]))
+    for window, learned, stream in (("ranker", first, 10), ("valid", second, 11)):
+        requests = run.requests(window, config.ranker.max_requests, stream)
+        span, rng = windows.span(window), np.random.default_rng([config.seed, stream + 10])
+        choose = sampler(config.ranker.negatives, rng)
         found.append(ranker_rows(
             run.prepared, run.method, run.fitted(learned, span[0]), requests, span,
             config.state, names, choose, run.progress(f"rows, {window} window", requests),
@@ -173,12 +176,25 @@ def fit(
                 f"events: in the {window} window no candidate was ever taken, so a ranker cannot "
                 "learn; bring a longer log, or raise the quotas under [candidates]"
             )
-    train_set, valid_set = ((some.table, some.grade, some.group) for some in rows.values())
+    train_set, valid_set = (some.sample() for some in rows.values())
     most = run.config.ranker.max_trees
     return fit_ranker(
         train_set, valid_set, features, run.config.ranker, run.config.seed,
         lambda tree, ndcg: run.show(f"fit {name}", tree, most, f"valid NDCG@10 {ndcg:.4f}"),
     )  # fmt: skip
+
+
+def refit_rankers(
+    run: Run, rankers: dict[str, Ranker], train_rows: dict[str, Rows], valid_rows: dict[str, Rows]
+) -> dict[str, Ranker]:
+    """Fit the rankers anew on both windows' rows; early stopping has said how many trees."""
+    found = {}
+    for name, ranker in rankers.items():
+        samples = [rows[name].sample() for rows in (train_rows, valid_rows)]
+        found[name] = refit_ranker(samples, ranker.features, run.config.ranker, run.config.seed,
+                                   ranker.trees)  # fmt: skip
+        run.show("refit rankers", len(found), len(rankers), name)
+    return found
 
 
 def publish_model(

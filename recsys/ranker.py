@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import lightgbm
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.errors import ConfigError, NotFittedError
+
+# feature rows (n_rows, n_features) float32, grades (n_rows,), rows of each request (n_requests,);
+# requests back to back
+Sample: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class RankerConfig(BaseModel):
@@ -28,6 +33,7 @@ class RankerConfig(BaseModel):
     label_gain: tuple[float, ...] = ()  # gain of grade 0, 1, 2...; empty = 2**grade - 1
     max_requests: int = Field(8_000, ge=1)  # training requests, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each training request
+    refit: bool = True  # learn again on the ranker and valid windows together, as many trees
 
 
 class Ranker:
@@ -70,8 +76,8 @@ def ranker_from_text(text: str, features: Sequence[str]) -> Ranker:
 
 
 def fit_ranker(
-    train: tuple[np.ndarray, np.ndarray, np.ndarray],
-    valid: tuple[np.ndarray, np.ndarray, np.ndarray],
+    train: Sample,
+    valid: Sample,
     features: Sequence[str],
     config: RankerConfig,
     seed: int,
@@ -80,9 +86,8 @@ def fit_ranker(
     """Fit LambdaRank with early stopping on the valid rows' NDCG@10.
 
     Args:
-        train: feature rows (n_rows, n_features) float32, grades (n_rows,), and rows of each request
-            (n_requests,), requests back to back.
-        valid: the same for the valid window.
+        train: rows of the ranker window.
+        valid: rows of the valid window.
         features: their names.
         config: settings.
         seed: of LightGBM's sampling.
@@ -93,14 +98,45 @@ def fit_ranker(
 
     Source: Burges, "From RankNet to LambdaRank to LambdaMART" (MSR-TR-2010-82).
     """
-    top = int(max(train[1].max(initial=1), valid[1].max(initial=1)))
+    params = _params(config, seed, [train, valid])
+
+    def report(env: lightgbm.callback.CallbackEnv) -> None:
+        if env.evaluation_result_list:
+            on_tree(env.iteration + 1, env.evaluation_result_list[0][2])
+
+    data = _dataset(train, params)
+    held = lightgbm.Dataset(valid[0], valid[1], group=valid[2], reference=data)
+    stop = lightgbm.early_stopping(config.early_stopping_trees, verbose=False)
+    booster = lightgbm.train(params, data, config.max_trees, [held], callbacks=[stop, report])
+    kept = booster.model_to_string(num_iteration=booster.best_iteration)
+    return ranker_from_text(kept, features)
+
+
+def refit_ranker(
+    samples: Sequence[Sample], features: Sequence[str], config: RankerConfig, seed: int, trees: int
+) -> Ranker:
+    """Fit LambdaRank anew on several windows' rows together, `trees` trees, nothing held back."""
+    parts = zip(*samples, strict=True)
+    together: Sample = tuple(np.concatenate(part) for part in parts)  # type: ignore[assignment]
+    params = _params(config, seed, samples)
+    booster = lightgbm.train(params, _dataset(together, params), trees)
+    return Ranker(booster, features)
+
+
+def _params(config: RankerConfig, seed: int, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Say the settings in LightGBM's words.
+
+    Raises:
+        ConfigError: `label_gain` has no gain for some grade.
+    """
+    top = int(max(grade.max(initial=1) for _, grade, _ in samples))
     gain = list(config.label_gain) or [2.0**grade - 1 for grade in range(top + 1)]
     if len(gain) <= top:
         raise ConfigError(
             f"ranker.label_gain: {len(gain)} gains were given, but grades go up to {top}; give one "
             f"for each grade from 0 to {top}, or none at all"
         )
-    params = {
+    return {
         "objective": "lambdarank", "metric": "ndcg", "eval_at": [10], "label_gain": gain,
         "learning_rate": config.learning_rate, "num_leaves": config.leaves,
         "min_data_in_leaf": config.min_rows_in_leaf, "feature_fraction": config.feature_fraction,
@@ -109,17 +145,12 @@ def fit_ranker(
         "deterministic": True, "force_row_wise": True,
     }  # fmt: skip
 
-    def report(env: lightgbm.callback.CallbackEnv) -> None:
-        if env.evaluation_result_list:
-            on_tree(env.iteration + 1, env.evaluation_result_list[0][2])
 
-    names = [f"f{at}" for at in range(len(features))]  # LightGBM forbids some characters
-    data = lightgbm.Dataset(train[0], train[1], group=train[2], feature_name=names, params=params)
-    held = lightgbm.Dataset(valid[0], valid[1], group=valid[2], reference=data)
-    stop = lightgbm.early_stopping(config.early_stopping_trees, verbose=False)
-    booster = lightgbm.train(params, data, config.max_trees, [held], callbacks=[stop, report])
-    kept = booster.model_to_string(num_iteration=booster.best_iteration)
-    return ranker_from_text(kept, features)
+def _dataset(sample: Sample, params: dict[str, Any]) -> lightgbm.Dataset:
+    """Lay rows out for LightGBM, which forbids some characters in names."""
+    table, grade, group = sample
+    names = [f"f{at}" for at in range(table.shape[1])]
+    return lightgbm.Dataset(table, grade, group=group, feature_name=names, params=params)
 
 
 def training_rows(

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigError, NotFittedError
-from recsys.ranker import RankerConfig, fit_ranker, ranker_from_text, training_rows
+from recsys.ranker import (
+    RankerConfig,
+    fit_ranker,
+    ranker_from_text,
+    refit_ranker,
+    training_rows,
+)
 
 FEATURES = ("noise", "truth", "name, with: odd [signs]")
 CONFIG = RankerConfig(max_trees=20, min_rows_in_leaf=5, early_stopping_trees=5)
@@ -127,3 +133,27 @@ def test_a_grade_without_a_gain_is_refused_in_words():
     config = CONFIG.model_copy(update={"label_gain": (0.0, 1.0)})
     with pytest.raises(ConfigError, match="label_gain: 2 gains were given, but grades go up to 2"):
         fit_ranker(world(0), world(1), FEATURES, config, seed=0)
+
+
+def test_a_refit_on_the_same_rows_and_as_many_trees_is_the_same_ranker(ranker):
+    again = refit_ranker([world(0)], FEATURES, CONFIG, 0, ranker.trees)
+    table = world(2)[0]
+    np.testing.assert_array_equal(again.predict(table), ranker.predict(table))
+
+
+def test_a_refit_learns_from_all_samples_in_the_order_given():
+    """One sample says that the second feature is good, a larger one that the third is too."""
+    table, grade, group = world(3, n_requests=200)
+    turned = (table[:, [0, 2, 1]].copy(), grade, group)
+    both = refit_ranker([world(4), turned], FEATURES, CONFIG, 0, 20)
+    one = refit_ranker([world(4)], FEATURES, CONFIG, 0, 20)
+    assert next(iter(one.importance())) == "truth"
+    assert both.importance()[FEATURES[2]] > 5 * one.importance()[FEATURES[2]] > 0
+    assert (both.trees, both.features) == (20, FEATURES)
+
+
+def test_a_refit_knows_the_gains_of_all_samples():
+    high = (world(1)[0], world(1)[1] + 1, world(1)[2])  # grades up to 3
+    config = CONFIG.model_copy(update={"label_gain": (0.0, 1.0, 3.0)})
+    with pytest.raises(ConfigError, match="3 gains were given, but grades go up to 3"):
+        refit_ranker([world(0), high], FEATURES, config, 0, 5)
