@@ -27,7 +27,7 @@ class CandidateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    interest: int = Field(60, ge=0)
+    interest: int = Field(100, ge=0)
     frozen_interest: int = Field(30, ge=0)
     lexical: int = Field(30, ge=0)
     covisitation: int = Field(60, ge=0)
