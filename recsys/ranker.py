@@ -31,7 +31,7 @@ class RankerConfig(BaseModel):
     l2: float = Field(50.0, ge=0)
     truncation: int = Field(30, ge=1)  # ranks that matter to the loss
     label_gain: tuple[float, ...] = ()  # gain of grade 0, 1, 2...; empty = 2**grade - 1
-    max_requests: int = Field(8_000, ge=1)  # training requests, sampled beyond
+    max_requests: int = Field(25_000, ge=1)  # of each window it learns from, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each training request
     refit: bool = True  # learn again on the ranker and valid windows together, as many trees
 
