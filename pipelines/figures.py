@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,20 @@ def draw_report(report: Mapping[str, Any], folder: Path) -> None:
     _curve(left, report)
     _importance(right, report)
     figure.savefig(folder / "learning.png", dpi=120)
+
+
+def draw_quotas(path: Sequence[tuple[float, float]], now: tuple[float, float], file: Path) -> None:
+    """Draw recall against candidates a request: (candidates, recall) of each choice, and of now."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*path, strict=True), marker=".", color="tab:green", label="the best buys")
+    axes.plot(*now, marker="x", markersize=10, linestyle="", color="tab:gray", label="quotas now")
+    axes.set_xlabel("candidates a request")
+    axes.set_ylabel("share of what was taken that is a candidate")
+    axes.set_title("Candidate recall on the valid window")
+    axes.legend(loc="lower right")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
 
 
 def _quality(axes: Axes, report: Mapping[str, Any]) -> None:

@@ -6,17 +6,16 @@ that publish, rollback, releases and serve need the base install alone (serve al
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from recsys.errors import ConfigError, RecsysError
+from recsys.terminal import facts_table, say
 
 if TYPE_CHECKING:
     from pipelines.settings import RunConfig
@@ -30,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Personalized recommendations that understand item text: learn, rank, publish, serve.",
 )  # fmt: skip
+tune = typer.Typer(no_args_is_help=True, help="Choose settings on the valid window.")
+app.add_typer(tune, name="tune")
 Config = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="TOML; without it ./run.toml, if there."),
@@ -46,6 +47,7 @@ K = Annotated[int | None, typer.Option(help="Items in a list, instead of serving
 Host = Annotated[str | None, typer.Option(help="Instead of serving.host.")]
 Port = Annotated[int | None, typer.Option(help="Instead of serving.port; 0 = any free one.")]
 Release = Annotated[str | None, typer.Argument(help="Folder or name; without it the newest.")]
+Budget = Annotated[int, typer.Option(min=1, help="What all quotas add up to, at most.")]
 Folder = Annotated[Path, typer.Option(help="Everything is made in there.")]
 
 
@@ -83,7 +85,7 @@ def validate(config: Config = None, set_: Set = None) -> None:
     if data.events is None or data.items is None:
         raise ConfigError("data.events and data.items: missing; set both to your tables")
     checked = check_inputs(data.events, data.items, data.users, data, settings.split.protocol)
-    _print(_facts("the input is good", asdict(checked)))
+    say(facts_table("the input is good", asdict(checked)))
 
 
 @app.command(epilog="Example: recsys prepare -c run.toml --set data.memory_limit=8GB")
@@ -95,7 +97,7 @@ def prepare(config: Config = None, set_: Set = None) -> None:
 
     with showing() as show:
         prepared = prepare_data(settings, show)
-    _print(_facts(f"prepared in {prepared.folder}", prepared.manifest.model_dump()))
+    say(facts_table(f"prepared in {prepared.folder}", prepared.manifest.model_dump()))
 
 
 @app.command(epilog="Example: recsys train -c run.toml --set training.max_epochs=5")
@@ -115,7 +117,7 @@ def evaluate(model: Model = None, config: Config = None, set_: Set = None) -> No
     uri = model or f"models:/{settings.tracking.model}@champion"
     with showing() as show:
         report = evaluate_model(settings, uri, show)
-    _print(quality_table(report))
+    say(quality_table(report))
 
 
 @app.command(epilog="Example: recsys recommend --as-of 2026-08-20T00:00:00Z --k 10")
@@ -125,7 +127,7 @@ def recommend(
     """Make every user's list: a sealed release, not published yet."""
     overrides = [*(set_ or []), *([] if k is None else [f"serving.k={k}"])]
     folder = _recommend(_run_config(config, overrides), model, as_of)
-    _print(f"publish it: recsys publish {folder}")
+    say(f"publish it: recsys publish {folder}")
 
 
 @app.command(epilog="Example: recsys publish --store runs/store")
@@ -145,7 +147,7 @@ def rollback(config: Config = None, set_: Set = None, store: Store = None) -> No
     folder = _serving_config(config, set_, store=store).store
     from serving import stores
 
-    _print(f"{folder}: release {stores.rollback(folder)} is current again")
+    say(f"{folder}: release {stores.rollback(folder)} is current again")
 
 
 @app.command(epilog="Example: recsys releases -c run.toml")
@@ -160,7 +162,7 @@ def releases(config: Config = None, set_: Set = None, store: Store = None) -> No
     for one in stores.releases(folder):
         current = "current" if one.is_current else ""
         table.add_row(one.release_id, one.as_of, f"{one.users:,}", one.model, current)
-    _print(table if table.rows else f"{folder}: no release yet; recsys publish brings one")
+    say(table if table.rows else f"{folder}: no release yet; recsys publish brings one")
 
 
 @app.command(epilog="Example: recsys serve --store runs/store --port 8000")
@@ -181,6 +183,23 @@ def run(config: Config = None, set_: Set = None) -> None:
     _run(_run_config(config, set_))
 
 
+@tune.command(epilog="Example: recsys tune candidates -c run.toml --budget 300")
+def candidates(config: Config = None, set_: Set = None, budget: Budget = 300) -> None:
+    """Choose how many candidates each source brings; print it for the config file."""
+    settings = _run_config(config, set_)
+    from pipelines import figures, quotas
+    from recsys.progress import showing
+
+    with showing() as show:
+        reach, path = quotas.tune_candidates(settings, budget, show)
+    now = {name: getattr(settings.candidates, name) for name in quotas.SOURCES}
+    points = [(reach.candidates(some), reach.recall(some)) for some in (*path, now)]
+    picture = settings.run_dir / "candidates.png"
+    figures.draw_quotas(points[:-1], points[-1], picture)
+    say(quotas.quotas_table(reach, now, path[-1]), f"the curve: {picture}", "")
+    say(quotas.quotas_toml(path[-1]))
+
+
 @app.command(epilog="Example: recsys demo --folder runs/demo")
 def demo(folder: Folder = Path("runs/demo"), set_: Set = None) -> None:
     """From raw data to lists over HTTP, on a year of real purchases."""
@@ -191,9 +210,9 @@ def demo(folder: Folder = Path("runs/demo"), set_: Set = None) -> None:
     config = write_demo(folder)
     settings = _run_config(config, set_)
     release, quality = _run(settings)
-    _print(*lists_over_http(folder, config, settings.serving.store), quality)
-    _print(*how_to_go_on(settings, config, release))
-    _print(f"{time.monotonic() - began:.0f} seconds in all")
+    say(*lists_over_http(folder, config, settings.serving.store), quality)
+    say(*how_to_go_on(settings, config, release))
+    say(f"{time.monotonic() - began:.0f} seconds in all")
 
 
 def _run(settings: RunConfig) -> tuple[Path, Any]:
@@ -212,8 +231,8 @@ def _train(settings: RunConfig, start: str | None = None) -> Any:
     with showing() as show:
         trained = training.train(settings, show, start)
     table = quality_table(trained.report)
-    _print(table, *continued_lines(trained.report))
-    _print(f"{trained.alias} {trained.model_uri}, run {trained.run_id}: {trained.folder}")
+    say(table, *continued_lines(trained.report))
+    say(f"{trained.alias} {trained.model_uri}, run {trained.run_id}: {trained.folder}")
     return table
 
 
@@ -224,7 +243,7 @@ def _recommend(settings: RunConfig, model: str | None, as_of: str | None) -> Pat
     uri = model or f"models:/{settings.tracking.model}@champion"
     with showing() as show:
         folder = batch.recommend(settings, uri, as_of, show)
-    _print(f"release {folder}")
+    say(f"release {folder}")
     return folder
 
 
@@ -233,8 +252,8 @@ def _publish(release: Path, store: Path) -> None:
 
     done = publishing.publish(release, store)
     what = "is current now" if done.switched else "was current already"
-    _print(f"{store}: release {done.release_id} {what}; {done.users:,} users")
-    _print(*(f"{store}: release {old} was too old and is deleted" for old in done.deleted))
+    say(f"{store}: release {done.release_id} {what}; {done.users:,} users")
+    say(*(f"{store}: release {old} was too old and is deleted" for old in done.deleted))
 
 
 def _config_file(config: Path | None) -> Path | None:
@@ -255,40 +274,6 @@ def _serving_config(
     from serving.config import load_serving
 
     return load_serving(_config_file(config), overrides or (), **options)
-
-
-def _print(*things: Any) -> None:
-    """Print lines and tables as results: on stdout, a line never broken, a table for people."""
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    for thing in things:
-        say = typer.echo if isinstance(thing, str) else console.print
-        say(thing)
-
-
-def _facts(title: str, values: dict[str, Any]) -> Any:
-    """Make a table of counts and settings; moments that have dates become dates."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    dated = values.get("ordered_by", values["protocol"]) in ("timestamp", "time")
-    table = Table(title=escape(title), show_header=False)
-    for name, value in values.items():
-        is_moment = dated and name.endswith(("_moment", "windows"))
-        if isinstance(value, dict):
-            lines = [f"{key}: {_plain(one, is_moment)}" for key, one in value.items()]
-        else:
-            several = value if isinstance(value, tuple) else (value,)
-            lines = [_plain(one, is_moment) for one in several]
-        table.add_row(name.replace("_", " "), escape("\n".join(lines)))
-    return table
-
-
-def _plain(value: Any, is_moment: bool) -> str:
-    if is_moment and type(value) is int:
-        return f"{datetime.fromtimestamp(value / 1e6, UTC):%Y-%m-%d %H:%M:%S}"
-    return f"{value:,}" if type(value) is int else str(value)
 
 
 def _refuse(message: str) -> NoReturn:
