@@ -1,11 +1,15 @@
 """Quotas are bought where they find most, and what two sources find counts once."""
 
 import itertools
+import subprocess
+import sys
+import tomllib
 
 import numpy as np
 import pytest
 
-from pipelines.quotas import DEEPEST, Reach, choose_quotas
+from pipelines.quotas import DEEPEST, SOURCES, Reach, choose_quotas
+from recsys.candidates import CandidateConfig
 
 
 def drawn(seed, n_rows=4000, n_requests=40):
@@ -67,3 +71,20 @@ def test_the_choice_is_close_to_the_best_of_all(seed):
 def test_where_nothing_was_taken_nothing_is_bought():
     reach = Reach({"one": np.ones(3, np.uint8)}, np.zeros(3), 3)
     assert choose_quotas(reach, 50) == [{"one": 0}]
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_section_for_the_config_file(small_world):
+    config, folder = small_world.config, small_world.folder
+    settings = [f'run_dir="{config.run_dir}"', f'data.events="{folder}/events.parquet"',
+                f'data.items="{folder}/items.parquet"', "data.bucket_rows=800",
+                "encoder.max_tokens=16", "training.max_epochs=1"]  # fmt: skip
+    command = [sys.executable, "-m", "recsys.cli", "tune", "candidates", "--budget", "40"]
+    command += [word for one in settings for word in ("--set", one)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said, _, section = done.stdout.partition("[candidates]")
+    quotas = tomllib.loads(section)
+    assert quotas.keys() == set(SOURCES) and 0 < sum(quotas.values()) <= 40
+    CandidateConfig(**quotas)
+    assert "only it finds" in said and (config.run_dir / "candidates.png").stat().st_size > 5_000

@@ -76,9 +76,8 @@ def test_the_help_of_a_command_has_an_example_that_is_right(recsys, name):
     example = next(line for line in out.splitlines() if "Example: " in line)
     called, command = example.replace("Example: ", "").strip(), f"recsys {name}"
     assert f"{called} ".startswith(f"{command} ")
-    COMMANDS[name].make_context(
-        name, called[len(command) :].split()
-    )  # refuses unknown options and wrong types
+    arguments = called[len(command) :].split()
+    COMMANDS[name].make_context(name, arguments)  # refuses unknown options and wrong types
 
 
 def test_a_summary_is_whole_in_the_list_of_commands(recsys):
