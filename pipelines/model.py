@@ -47,7 +47,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     dated: bool
     exclude_seen: bool
     encoder: EncoderConfig

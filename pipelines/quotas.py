@@ -1,8 +1,8 @@
 """How many candidates each source should bring: chosen on the valid window from what each finds.
 
-A source's quota buys its best items; what several sources find counts once. So the share found is a
-coverage function of the quotas, and taking the best buy again and again is within 1 - 1/e of the
-best choice (Nemhauser, Wolsey and Fisher 1978); in practice it is next to it.
+A source's quota buys its best items; what several sources find counts once. The best buy, in recall
+for each place, is taken again and again. That is no proof of the best choice: what a source finds
+only deep down, behind places that find nothing, may be missed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ class Reach:
 
 
 def reach_of(run: Run) -> Reach:
-    """Learn the text side as a training run does, and look at the valid window's requests."""
+    """Learn the text side as a training run does, and look at the valid window's requests.
+
+    Raises:
+        ConfigError: the valid window has no request.
+    """
     log, windows = concat(run.prepared.logs()), run.prepared.windows
     items, method = run.method.items, run.method
     learned = learn_texts(items, log, windows, run.config, method.exclude_seen, run.show)
@@ -71,6 +75,9 @@ def reach_of(run: Run) -> Reach:
                            history_decay=method.candidates.history_decay)  # fmt: skip
     method = replace(method, candidates=deep)
     requests = run.requests("valid", REQUESTS, 13)
+    count = sum(len(part) for part in requests)
+    if not count:
+        raise ConfigError("events: nobody took anything in the valid window; bring a longer log")
     advance = run.progress("look at the valid window", requests)
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in SOURCES}
     shares = []
@@ -83,8 +90,7 @@ def reach_of(run: Run) -> Reach:
         for name in SOURCES:
             ranks[name].append(np.nan_to_num(rows.rank[name]).astype(np.uint8))
         advance(len(some))
-    count = sum(len(part) for part in requests)
-    share = np.concatenate(shares) / max(count, 1)
+    share = np.concatenate(shares) / count
     return Reach({name: np.concatenate(part) for name, part in ranks.items()}, share, count)
 
 
@@ -143,7 +149,8 @@ def quotas_table(reach: Reach, now: Mapping[str, int], chosen: Mapping[str, int]
         f"a request;" for name, quotas in (("now", now), ("chosen", chosen))
     ).rstrip(";")  # fmt: skip
     table = Table("source", "now", "chosen", f"finds alone in {DEEPEST}", "only it finds, chosen",
-                  title=f"valid window, {reach.requests:,} requests\n{title}")  # fmt: skip
+                  title=f"{reach.requests:,} requests of the valid window, by which it was chosen; "
+                        f"the first {DEEPEST} of a source\n{title}")  # fmt: skip
     whole = reach.recall(chosen)
     for name in reach.rank:
         alone = reach.recall({name: DEEPEST})
@@ -152,6 +159,7 @@ def quotas_table(reach: Reach, now: Mapping[str, int], chosen: Mapping[str, int]
     return table
 
 
-def quotas_toml(quotas: Mapping[str, int]) -> str:
-    """Write quotas as the section of a config file."""
-    return "\n".join(["[candidates]", *(f"{name} = {most}" for name, most in quotas.items())])
+def quotas_toml(quotas: Mapping[str, int], history_decay: float) -> str:
+    """Write quotas as the section of a config file, with what it holds besides."""
+    values = dict(quotas) | {"history_decay": history_decay}
+    return "\n".join(["[candidates]", *(f"{name} = {value}" for name, value in values.items())])

@@ -150,9 +150,11 @@ def _text_order(
     A user who took nothing has no vector, so text finds nothing for them.
     """
     nobody = np.bincount(past.request, past.grade > 0, minlength=len(past.total)) == 0
-    if len(texts.frozen) == len(texts.text_of_item) and not nobody.any():
+    shared = len(texts.frozen) < len(texts.text_of_item)
+    if not shared and not nobody.any():
         return {}
-    order = {name: scores[name] + 1e-4 * scores["popularity"] for name in TEXT_SOURCES}
+    between = 1e-4 * scores["popularity"] if shared else 0.0
+    order = {name: scores[name] + between for name in TEXT_SOURCES}
     order["lexical"][scores["lexical"] <= 0] = -np.inf
     for values in order.values():
         values[nobody] = -np.inf

@@ -73,8 +73,10 @@ def distinct_texts(texts: np.ndarray) -> tuple[list[str], np.ndarray]:
 
 def words_in_common(items: Items, keep: int) -> Neighbours:
     """Return the cosines of words between the distinct texts of a catalogue."""
-    texts, first = np.unique(items.text.astype(str), return_index=True)
-    return lexical_neighbours(texts.tolist(), items.title[first].astype(str).tolist(), keep)
+    texts, text_of_item = distinct_texts(items.text)
+    titles = np.empty(len(texts), dtype=object)
+    titles[text_of_item[::-1]] = items.title[::-1]  # of the first item that has the text
+    return lexical_neighbours(texts, titles.tolist(), keep)
 
 
 def learn_texts(

@@ -106,6 +106,8 @@ def learn(
             train_rows, valid_rows = rows_for_ranker(run, first, second, names)
         with stages.measure("ranker"):
             rankers = {name: fit(run, name, names[name], train_rows, valid_rows) for name in names}
+        if not config.ranker.refit:
+            train_rows, valid_rows = {}, {}
         tracking.log_metrics({f"{name}/trees": ranker.trees for name, ranker in rankers.items()})
     with tracking.run("evaluation", tags, nested=True):
         with stages.measure("evaluate valid"):
@@ -187,10 +189,13 @@ def fit(
 def refit_rankers(
     run: Run, rankers: dict[str, Ranker], train_rows: dict[str, Rows], valid_rows: dict[str, Rows]
 ) -> dict[str, Ranker]:
-    """Fit the rankers anew on both windows' rows; early stopping has said how many trees."""
+    """Fit the rankers anew on both windows' rows; early stopping has said how many trees.
+
+    Takes the rows out of what it is given, so that those of one ranker are gone before the next.
+    """
     found = {}
     for name, ranker in rankers.items():
-        samples = [rows[name].sample() for rows in (train_rows, valid_rows)]
+        samples = [rows.pop(name).sample() for rows in (train_rows, valid_rows)]
         found[name] = refit_ranker(samples, ranker.features, run.config.ranker, run.config.seed,
                                    ranker.trees)  # fmt: skip
         run.show("refit rankers", len(found), len(rankers), name)

@@ -47,7 +47,7 @@ K = Annotated[int | None, typer.Option(help="Items in a list, instead of serving
 Host = Annotated[str | None, typer.Option(help="Instead of serving.host.")]
 Port = Annotated[int | None, typer.Option(help="Instead of serving.port; 0 = any free one.")]
 Release = Annotated[str | None, typer.Argument(help="Folder or name; without it the newest.")]
-Budget = Annotated[int, typer.Option(min=1, help="What all quotas add up to, at most.")]
+Budget = Annotated[int, typer.Option(min=5, help="What all quotas add up to, at most.")]
 Folder = Annotated[Path, typer.Option(help="Everything is made in there.")]
 
 
@@ -197,7 +197,7 @@ def candidates(config: Config = None, set_: Set = None, budget: Budget = 300) ->
     picture = settings.run_dir / "candidates.png"
     figures.draw_quotas(points[:-1], points[-1], picture)
     say(quotas.quotas_table(reach, now, path[-1]), f"the curve: {picture}", "")
-    say(quotas.quotas_toml(path[-1]))
+    say(quotas.quotas_toml(path[-1], settings.candidates.history_decay))
 
 
 @app.command(epilog="Example: recsys demo --folder runs/demo")

@@ -82,4 +82,4 @@ class TextModel:
         shape = (history.shape[0], len(self.frozen))
         of_texts = sparse.csr_matrix((history.data, texts, history.indptr), shape)
         scores = np.asarray((of_texts @ self.lexical).toarray(), dtype=np.float32)
-        return scores[:, self.text_of_item]
+        return np.take(scores, self.text_of_item, axis=1)  # rows stay together in memory

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from recsys.neighbours import Neighbours, cosine_neighbours
 
-COMMON_SHARE, COMMON_AT_LEAST, COMMON_AT_MOST = 0.1, 100, 10_000  # texts with a word to ignore
+COMMON_SHARE, COMMON_AT_LEAST, COMMON_AT_MOST = 0.1, 100, 2_000  # texts with a word to ignore
 
 TITLE_BOOST = 1.0  # what a word weighs more if the title has it
 
@@ -24,7 +24,7 @@ def lexical_neighbours(texts: Sequence[str], titles: Sequence[str], keep: int) -
 
     The weight of a word is sklearn's smoothed inverse document frequency, whether a text has it
     once or often, and twice that if its title has it. Words of one text only are left out,
-    and those of more than a tenth of the texts (but of 100 at least, 10,000 at most): they cost
+    and those of more than a tenth of the texts (but of 100 at least, 2,000 at most): they cost
     most and tell least.
 
     Args:

@@ -32,7 +32,7 @@ class RankerConfig(BaseModel):
     truncation: int = Field(30, ge=1)  # ranks that matter to the loss
     label_gain: tuple[float, ...] = ()  # gain of grade 0, 1, 2...; empty = 2**grade - 1
     max_requests: int = Field(25_000, ge=1)  # of each window it learns from, sampled beyond
-    negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each training request
+    negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each of these requests
     refit: bool = True  # learn again on the ranker and valid windows together, as many trees
 
 
@@ -104,7 +104,7 @@ def fit_ranker(
         if env.evaluation_result_list:
             on_tree(env.iteration + 1, env.evaluation_result_list[0][2])
 
-    data = _dataset(train, params)
+    data = _dataset([train[0]], *train[1:], params)
     held = lightgbm.Dataset(valid[0], valid[1], group=valid[2], reference=data)
     stop = lightgbm.early_stopping(config.early_stopping_trees, verbose=False)
     booster = lightgbm.train(params, data, config.max_trees, [held], callbacks=[stop, report])
@@ -116,10 +116,10 @@ def refit_ranker(
     samples: Sequence[Sample], features: Sequence[str], config: RankerConfig, seed: int, trees: int
 ) -> Ranker:
     """Fit LambdaRank anew on several windows' rows together, `trees` trees, nothing held back."""
-    parts = zip(*samples, strict=True)
-    together: Sample = tuple(np.concatenate(part) for part in parts)  # type: ignore[assignment]
+    tables, grades, groups = zip(*samples, strict=True)
     params = _params(config, seed, samples)
-    booster = lightgbm.train(params, _dataset(together, params), trees)
+    data = _dataset(list(tables), np.concatenate(grades), np.concatenate(groups), params)
+    booster = lightgbm.train(params, data, trees)
     return Ranker(booster, features)
 
 
@@ -146,11 +146,12 @@ def _params(config: RankerConfig, seed: int, samples: Sequence[Sample]) -> dict[
     }  # fmt: skip
 
 
-def _dataset(sample: Sample, params: dict[str, Any]) -> lightgbm.Dataset:
-    """Lay rows out for LightGBM, which forbids some characters in names."""
-    table, grade, group = sample
-    names = [f"f{at}" for at in range(table.shape[1])]
-    return lightgbm.Dataset(table, grade, group=group, feature_name=names, params=params)
+def _dataset(
+    tables: list[np.ndarray], grade: np.ndarray, group: np.ndarray, params: dict[str, Any]
+) -> lightgbm.Dataset:
+    """Lay tables out one below the other, uncopied; LightGBM forbids some characters in names."""
+    names = [f"f{at}" for at in range(tables[0].shape[1])]
+    return lightgbm.Dataset(tables, grade, group=group, feature_name=names, params=params)
 
 
 def training_rows(

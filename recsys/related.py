@@ -16,6 +16,7 @@ import torch
 from scipy import sparse
 
 from recsys.dataset import Log
+from recsys.errors import ConfigError
 from recsys.neighbours import Neighbours, cosine_neighbours, keep_strongest, taken_matrix
 from recsys.state import StateConfig
 
@@ -53,6 +54,9 @@ def ease_neighbours(
         keep: weights kept of each item.
         ridge: how strongly weights are shrunk, in users.
         most_items: size of the dense matrix.
+
+    Raises:
+        ConfigError: the ridge is too small.
     """
     n_items = users.shape[1]
     taken_by = np.asarray(users.sum(0)).ravel()
@@ -63,8 +67,15 @@ def ease_neighbours(
     some = users[:, common].tocsr()
     gram = torch.from_numpy((some.T @ some).toarray())
     gram.diagonal().add_(ridge)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-    del gram
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if failed:
+        raise ConfigError(
+            f"state.ease_ridge: {ridge:g} is too small to invert the matrix of "
+            f"{len(common):,} items in float32; set 100 or more"
+        )
+    del gram  # two dense matrices at once, not three
+    inverse = torch.cholesky_inverse(factor)
+    del factor
     scale = inverse.diagonal().clone()
     inverse.fill_diagonal_(0)
     chunks = []

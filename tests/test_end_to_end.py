@@ -18,6 +18,7 @@ from pipelines.prepared import open_prepared
 from pipelines.recommender import look, make_lists, table_of
 from pipelines.rows import ranker_rows
 from pipelines.textmodel import distinct_texts
+from pipelines.train import train
 from pipelines.windows import Fitted, window_requests
 from recsys.dataset import DAY, concat
 from recsys.encoder import load_encoder, moved_vectors
@@ -229,3 +230,17 @@ def test_the_second_run_encodes_nothing_and_gives_the_same_model(small_world, tm
     assert second["models"] == first["models"]
     assert second["encoder"]["curve"] == first["encoder"]["curve"]
     assert {path.name for path in (run_dir / "embeddings").rglob("*.parquet")} == parts
+
+
+def test_the_refit_of_the_ranker_comes_after_valid_and_before_test(small_world, tmp_path):
+    """Without it valid says the same and test does not; the new ranker has as many trees."""
+    ranker = small_world.config.ranker.model_copy(update={"refit": False})
+    config = small_world.config.model_copy(update={"ranker": ranker, "run_dir": tmp_path / "run"})
+    before = train(config, quiet).report
+    after = small_world.trained.report
+    assert (before["ranker"]["refit"], after["ranker"]["refit"]) == (False, True)
+    assert before["ranker"]["trees"] == after["ranker"]["trees"]
+    for model, same in (("full", False), ("ranker_without_text", False), ("ease", True)):
+        one, other = before["models"][model], after["models"][model]
+        assert one["valid"] == other["valid"]
+        assert (one["test"] == other["test"]) == same

@@ -38,7 +38,7 @@ def world(dated: bool, seed: int = 0) -> tuple[Items, Log]:
               (rng.random(total) * 9 + 1).astype(np.float32))  # fmt: skip
     items = Items(
         np.arange(N_ITEMS), np.array([f"item {at}" for at in range(N_ITEMS)], object),
-        np.array([f"text {at}" for at in range(N_ITEMS)], object),
+        np.array([f"{at:03d} kind{at % 7} colour{at % 5}" for at in range(N_ITEMS)], object),
         rng.integers(-1, 4, N_ITEMS).astype(np.int32),
         rng.integers(-1, 3, N_ITEMS).astype(np.int32),
         np.full(N_ITEMS, np.nan, np.float32), np.full(N_ITEMS, ALWAYS_FROM),

@@ -10,6 +10,7 @@ from pipelines import tracking
 from pipelines.model import load_model, save_model
 from pipelines.textmodel import Learned
 from recsys.encoder import PACKAGED, EncoderConfig, load_encoder
+from recsys.errors import ConfigError
 from recsys.training import new_tower
 
 pytestmark = pytest.mark.slow
@@ -56,3 +57,11 @@ def test_without_tuned_layers_there_is_one_encoder(saved):
     learned, model = saved(False, False)
     assert model.encoder is model.frozen_encoder
     assert model.encoder.fingerprint() == learned.frozen_encoder.fingerprint()
+
+
+def test_a_model_of_an_earlier_version_is_refused_in_words(saved, tmp_path):
+    saved(False, False)
+    card = tmp_path / "model" / "card.json"
+    card.write_text(card.read_text().replace('"version": 4', '"version": 3'))
+    with pytest.raises(ConfigError, match="no recommender model of this version there .*train"):
+        load_model(tmp_path / "model")

@@ -85,6 +85,7 @@ def test_the_command_prints_a_section_for_the_config_file(small_world):
     assert done.returncode == 0, done.stderr[-3000:]
     said, _, section = done.stdout.partition("[candidates]")
     quotas = tomllib.loads(section)
+    chosen = CandidateConfig(**quotas)
+    assert chosen.history_decay == quotas.pop("history_decay") == config.candidates.history_decay
     assert quotas.keys() == set(SOURCES) and 0 < sum(quotas.values()) <= 40
-    CandidateConfig(**quotas)
     assert "only it finds" in said and (config.run_dir / "candidates.png").stat().st_size > 5_000

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from recsys.errors import ConfigError
 from recsys.related import ease_neighbours, related_items
 from recsys.state import StateConfig
 
@@ -33,7 +34,7 @@ def test_the_weights_are_the_closed_form_where_positive(ridge):
 def test_each_column_solves_its_own_ridge_regression():
     """What EASE minimises: an item's users from the user's other items, one item at a time."""
     users, ridge = taken(1), 3.0
-    weights = closed_form(users, ridge)
+    weights = ease_neighbours(sparse.csr_matrix(users), N_ITEMS, ridge, N_ITEMS).toarray()
     for item in range(N_ITEMS):
         others = np.delete(np.arange(N_ITEMS), item)
         past, target = users[:, others], users[:, item]
@@ -78,3 +79,9 @@ def test_buckets_change_nothing_and_the_future_is_not_read(log_of, random_rows):
     for one, other in ((whole.cosine, bucketed.cosine), (whole.ease, bucketed.ease)):
         assert one.nnz
         np.testing.assert_array_equal(one.toarray(), other.toarray())
+
+
+def test_a_ridge_that_vanishes_beside_the_users_is_refused_in_words():
+    same = sparse.csr_matrix(np.ones((1200, 3), np.float32))
+    with pytest.raises(ConfigError, match="state.ease_ridge: 1e-09 is too small"):
+        ease_neighbours(same, 3, 1e-9, 3)
