@@ -75,10 +75,10 @@ seen = "list"  # people buy the same groceries again, so what was bought may be 
 every_days = 14  # while learning, counted state rolls forward this often; a nightly job's is fresh
 
 [ranker]
-max_requests = 4000  # to learn from; a sample, for the same reason
+max_requests = 2000  # of each window it learns from; a sample, for the same reason
 
 [evaluation]
-max_requests = 2000  # a window; a sample, so that the demo ends in minutes
+max_requests = 1000  # a window; a sample, so that the demo ends in minutes
 #resamples = 1000  # of the users, for every interval
 
 [tracking]
