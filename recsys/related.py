@@ -47,7 +47,7 @@ def ease_neighbours(
     B minimises |X - XB|^2 + ridge |B|^2 with a zero diagonal: with P = (X^T X + ridge I)^-1,
     B = I - P / diag(P), columns scaled. Source: Steck, "Embarrassingly Shallow Autoencoders for
     Sparse Data" (WWW 2019), equation 8. Deviation: only the `keep` largest positive weights of each
-    row are kept; that changed no recall by more than .01 (docs/log.md).
+    row are kept, which was as good or better (docs/adr/0010).
 
     Args:
         users: (n_users, n_items), 1 where a user took an item.

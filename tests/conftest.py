@@ -81,6 +81,12 @@ def world_settings(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def settings_in():
+    """Return `world_settings`, for runs of a test's own."""
+    return world_settings
+
+
+@pytest.fixture(scope="session")
 def small_world(tmp_path_factory):
     """Train on the small world, under the time protocol."""
     from pipelines.config import load_toml

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import mlflow
 import numpy as np
@@ -9,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from pipelines import tracking
@@ -244,3 +247,47 @@ def test_the_refit_of_the_ranker_comes_after_valid_and_before_test(small_world, 
         one, other = before["models"][model], after["models"][model]
         assert one["valid"] == other["valid"]
         assert (one["test"] == other["test"]) == same
+
+
+def test_rewriting_the_test_window_changes_no_model(small_world, recommender, tmp_path):
+    """Learned from scratch with other items in the test window: the same encoder and ranker."""
+    windows = open_prepared(small_world.config.run_dir / "prepared").windows
+    events = pd.read_parquet(small_world.folder / "events.parquet")
+    late = (events["timestamp"] >= pd.Timestamp(windows.test * 1000, tz="UTC")).to_numpy()
+    assert 50 < late.sum() < len(events) / 2
+    shuffled = np.random.default_rng(0).permutation(events["item_id"].to_numpy()[late])
+    events.loc[late, "item_id"] = shuffled
+    events.to_parquet(tmp_path / "events.parquet")
+    data = small_world.config.data.model_copy(update={"events": str(tmp_path / "events.parquet")})
+    update = {"data": data, "run_dir": tmp_path / "run"}
+    config = small_world.config.model_copy(update=update)
+    trained = train(config, quiet)
+    _, folder = tracking.find_model(config, "models:/recommender@champion")
+    model = load_model(folder)
+    assert model.ranker.to_text() == recommender.ranker.to_text()
+    assert torch.equal(model.head, recommender.head)
+    for name, metrics in small_world.trained.report["models"].items():
+        assert trained.report["models"][name]["valid"] == metrics["valid"]
+    one, other = trained.report["models"], small_world.trained.report["models"]
+    assert one["full"]["test"] != other["full"]["test"]  # the rewriting is there
+
+
+def test_run_publishes_the_lists_of_the_champion(small_world, settings_in, tmp_path):
+    """The new model has not passed the gate, so readers get the one that did before."""
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(small_world.config.run_dir / "mlflow.db", run)
+    shutil.copytree(small_world.config.run_dir / "embeddings", run / "embeddings")
+    for table in ("events.parquet", "items.parquet"):
+        shutil.copy(small_world.folder / table, tmp_path)
+    settings = [*settings_in(tmp_path), "seed=5"]
+    command = [sys.executable, "-m", "recsys.cli", "run"]
+    command += [word for one in settings for word in ("--set", one)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "challenger models:/recommender/2" in done.stdout
+    with SqliteReader(tmp_path / "store") as reader:
+        published = reader.release()
+    assert (published.model.name, published.model.version) == ("recommender", "1")
+    users = pd.read_parquet(tmp_path / "events.parquet")["user_id"]
+    assert published.counts.users == users.nunique()

@@ -1,5 +1,6 @@
 """Going on from a model: new events are learned, old ones replayed, nothing seen is measured."""
 
+from collections import Counter
 from dataclasses import replace
 
 import mlflow
@@ -8,8 +9,16 @@ import pandas as pd
 import pytest
 import torch
 
-from pipelines import continual, textmodel, tracking
-from pipelines.continual import Start, check_start, find_start, learn_further
+from pipelines import tracking
+from pipelines.continual import (
+    Start,
+    check_start,
+    drawn,
+    examples_of,
+    find_start,
+    joined,
+    learn_further,
+)
 from pipelines.model import ModelCard, Recommender
 from pipelines.prepared import open_prepared
 from pipelines.textmodel import distinct_texts, stopping_moment
@@ -184,41 +193,49 @@ def teaching(log, begin, end):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 100.0])
-def test_old_events_are_replayed_by_their_share_of_the_new_ones(shop, begun, share, monkeypatch):
-    items, log, windows, _ = shop
+def test_old_events_are_replayed_by_their_share_of_the_new_ones(shop, begun, share):
+    _, log, windows, _ = shop
     since, stop = begun.model.card.fitted_before, stopping_moment(log, windows)
     new, old = teaching(log, since, stop), teaching(log, 0, since)
     assert 0 < new < old < 100 * new
-    given = []
-
-    def watch(pooled, examples, *rest, **named):
-        given.append(examples)
-        return original(pooled, examples, *rest, **named)
-
-    original = continual.train_head
-    monkeypatch.setattr(continual, "train_head", watch)
     _, continued = further(shop, begun, replay=share, max_epochs=0)
     replayed = min(round(share * new), old)
     assert (continued.new_events, continued.replayed_events) == (new, replayed)
-    assert len(given[0].target) == len(given[0].past) == len(given[0].weight) == new + replayed
-    taken = np.unique(items.text[log.before(stop).item].astype(str))
-    assert len(given[0].known) == len(taken)  # negatives are the texts that anybody ever took
+
+
+def as_rows(examples):
+    columns = (examples.past, examples.target[:, None], examples.weight[:, None])
+    return sorted(map(tuple, np.hstack(columns).tolist()))
 
 
 @pytest.mark.slow
-def test_alignment_is_solved_on_all_events(shop, begun, monkeypatch):
-    _, log, windows, _ = shop
-    given = []
+def test_new_and_old_examples_are_all_there_is_and_a_draw_is_some_of_them(shop):
+    items, log, windows, config = shop
+    _, text_of_item = distinct_texts(items.text)
+    how = (windows.unit, text_of_item, config.training.history)
+    is_new = log.moment >= np.quantile(log.moment, 0.6)
+    new, old = (examples_of(log, which, *how) for which in (is_new, ~is_new))
+    everything, both = examples_in(log, *how), joined(new, old)
+    assert min(len(new.target), len(old.target)) > 50
+    assert as_rows(both) == as_rows(everything)
+    np.testing.assert_array_equal(both.known, everything.known)  # whatever anybody ever took
+    some = drawn(old, 20, np.random.default_rng(0))
+    assert len(as_rows(some)) == 20 and not Counter(as_rows(some)) - Counter(as_rows(old))
+    assert as_rows(drawn(old, 10**6, np.random.default_rng(0))) == as_rows(old)
 
-    def watch(pooled, examples, *rest):
-        given.append(len(examples.target))
-        return original(pooled, examples, *rest)
 
-    original = continual.aligned_head
-    monkeypatch.setattr(continual, "aligned_head", watch)
-    learned, _ = further(shop, begun, replay=0.0, max_epochs=0)
-    assert given == [teaching(log, 0, stopping_moment(log, windows))]
-    assert learned.steps == ["frozen", "start", "aligned"]
+@pytest.mark.slow
+def test_alignment_is_solved_on_all_events(shop, begun):
+    items, log, windows, config = shop
+    _, text_of_item = distinct_texts(items.text)
+    until = log.before(stopping_moment(log, windows))
+    examples = examples_in(until, windows.unit, text_of_item, config.training.history)
+    assert len(examples.target) == teaching(until, 0, stopping_moment(log, windows))
+    learned, _ = further(shop, begun, replay=0.0, max_epochs=1, refit_epochs=0)
+    assert learned.steps == ["frozen", "start", "aligned", "head"] and learned.kept == "head"
+    expected = aligned_head(learned.frozen, examples, config.training.ridge, None)
+    torch.testing.assert_close(learned.tower.aligned, expected, rtol=0, atol=1e-6)
+    assert not torch.allclose(begun.model.tower.aligned, expected, rtol=0, atol=5e-5)
 
 
 @pytest.mark.slow
@@ -253,27 +270,21 @@ def test_a_start_that_got_worse_than_the_frozen_encoder_is_left(shop, begun):
 
 
 @pytest.mark.slow
-def test_going_on_with_layers_begins_at_the_layers_of_the_start(shop, begun, monkeypatch):
+def test_going_on_with_layers_begins_at_the_layers_of_the_start(shop, begun):
+    """With steps next to nothing the layers stay what they were, and so does the score."""
     items, _, _, config = shop
     other = load_encoder(config.encoder)
     with torch.no_grad():
         for weight in last_layers(other.model, 1)[0].parameters():
             weight.mul_(1.05)
     start = replace(begun, model=replace(begun.model, encoder=other))
-    tuned, original = [], textmodel.tune_layers
-
-    def watch(encoder, tower, texts, pooled, *rest):
-        tuned.append((encoder, pooled))
-        return original(encoder, tower, texts, pooled, *rest)
-
-    monkeypatch.setattr(textmodel, "tune_layers", watch)
-    learned, _ = further(shop, start, layers=1, layer_passes=1)
-    assert learned.kept != "frozen"
-    [(encoder, pooled)] = tuned
-    assert encoder is other and learned.frozen_encoder is begun.model.frozen_encoder
+    small = {"learning_rate": 1e-12, "layer_learning_rate": 1e-12}
+    learned, _ = further(shop, start, layers=1, layer_passes=1, max_epochs=1, **small)
     texts = sorted(set(items.text))
-    np.testing.assert_allclose(pooled, other.encode(texts), atol=1e-5)
-    assert np.abs(pooled - learned.frozen).max() > 1e-3
+    np.testing.assert_allclose(learned.pooled, other.encode(texts), atol=1e-5)
+    assert np.abs(learned.pooled - learned.frozen).max() > 1e-3
+    assert learned.frozen_encoder is begun.model.frozen_encoder
+    assert learned.layers_score == pytest.approx(max(learned.curve), abs=1e-6)
 
 
 @pytest.mark.slow

@@ -216,28 +216,6 @@ def test_a_damaged_release_is_refused_in_words(recsys, tmp_path):
     assert code == 2 and "the file changed after the release was sealed" in err
 
 
-def test_run_publishes_what_the_champion_listed(recsys, tmp_path, monkeypatch):
-    from pipelines.train import Trained
-
-    def train(config, show, start):
-        report = {"of": config.seed, "from": start, "encoder": {}}
-        return Trained("run7", "models:/mine/7", "challenger", report, tmp_path)
-
-    def recommend(config, model_uri, as_of, show):
-        return make_release(config.serving.releases / "r1", users=[model_uri, str(as_of)])
-
-    monkeypatch.setattr("pipelines.train.train", train)
-    monkeypatch.setattr("pipelines.report.quality_table", lambda report: f"quality {report}")
-    monkeypatch.setattr("serving.batch.recommend", recommend)
-    code, out, err = recsys("run", "--set", "tracking.model=mine", "--set", "seed=5")
-    assert (code, err) == (0, "")
-    assert "quality {'of': 5, 'from': None" in out and "challenger models:/mine/7, run run7" in out
-    with SqliteReader(tmp_path / "runs" / "store") as reader:
-        # the new model did not pass the gate, so the lists are of the one that did before
-        answers = reader.read(["models:/mine@champion", "None", "models:/mine/7"]).lists
-    assert [answer.is_fallback for answer in answers] == [False, False, True]
-
-
 # --- the example ---------------------------------------------------------------------------------
 
 
