@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import sparse
 from recsys.dataset import Log
 
 Neighbours: TypeAlias = sparse.csr_matrix  # (n_items, n_items) float32, row = from, few columns
-CHUNK_TERMS = 20_000_000  # products summed at once
+CHUNK_TERMS = 10_000_000  # products a thread sums at once
 CHUNK_ENTRIES = 1 << 21  # entries laid beside each other while pruning
 
 
@@ -31,15 +32,33 @@ def keep_strongest(matrix: sparse.csr_matrix, keep: int) -> Neighbours:
         rows = long[part]
         entry = np.arange(counts[rows[-1]])
         at = np.minimum(matrix.indptr[rows][:, None] + entry, matrix.nnz - 1)
-        key = matrix.data[at].view(np.int32).astype(np.int64) << 32
-        key |= 0x7FFFFFFF - matrix.indices[at].astype(np.int64)
+        key = _keys(matrix.data[at], matrix.indices[at])
         key[entry >= counts[rows][:, None]] = -1
-        best = torch.topk(torch.from_numpy(key), keep, sorted=False).indices.numpy()
-        kept[np.take_along_axis(at, best, 1).ravel()] = True
+        kept[np.take_along_axis(at, _largest(key, keep), 1).ravel()] = True
     indptr = np.concatenate([[0], np.cumsum(np.minimum(counts, keep))])
     pruned = sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), matrix.shape)
     pruned.sort_indices()
     return pruned
+
+
+def strongest_of_rows(table: np.ndarray, keep: int) -> Neighbours:
+    """Do the same for a dense `table` (n, n_items) float32; what is 0 or less is no entry."""
+    best = np.sort(_largest(_keys(np.maximum(table, 0), np.arange(table.shape[1])), keep), 1)
+    values = np.take_along_axis(table, best, 1)
+    found = values > 0
+    indptr = np.concatenate([[0], np.cumsum(found.sum(1))])
+    return sparse.csr_matrix((values[found], best[found], indptr), table.shape)
+
+
+def _keys(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return int64 keys that order `values` (float32, none below 0), equal ones by column."""
+    return (values.view(np.int32).astype(np.int64) << 32) | (0x7FFFFFFF - columns.astype(np.int64))
+
+
+def _largest(keys: np.ndarray, keep: int) -> np.ndarray:
+    """Return where the `keep` largest keys of each row are, in any order."""
+    most = min(keep, keys.shape[1])
+    return np.asarray(torch.topk(torch.from_numpy(keys), most, sorted=False).indices.numpy())
 
 
 def _alike(counts: np.ndarray) -> list[np.ndarray]:
@@ -75,14 +94,16 @@ def cosine_neighbours(users: sparse.csr_matrix, keep: int) -> Neighbours:
     users = users @ sparse.diags(np.divide(1, norm, where=norm > 0, out=np.zeros(len(norm))))
     users = users.astype(np.float32).tocsr()
     items = users.T.tocsr()
-    chunks = []
-    for start, end in _row_chunks(items, users):
-        product = (items[start:end] @ users).tocsr()
-        row = np.repeat(np.arange(start, end), np.diff(product.indptr))
+
+    def chunk(cut: tuple[int, int]) -> Neighbours:
+        product = (items[cut[0] : cut[1]] @ users).tocsr()
+        row = np.repeat(np.arange(*cut), np.diff(product.indptr))
         product.data[product.indices == row] = 0.0  # an item is no neighbour of its own
         product.eliminate_zeros()
-        chunks.append(keep_strongest(product, keep))
-    return sparse.vstack(chunks).tocsr()
+        return keep_strongest(product, keep)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # SciPy lets others run meanwhile
+        return sparse.vstack(list(pool.map(chunk, _row_chunks(items, users)))).tocsr()
 
 
 def _row_chunks(items: sparse.csr_matrix, users: sparse.csr_matrix) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ on two cores and 1.3 GB. Of more, the items with most users are in it; the other
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,12 @@ from scipy import sparse
 
 from recsys.dataset import Log
 from recsys.errors import ConfigError
-from recsys.neighbours import Neighbours, cosine_neighbours, keep_strongest, taken_matrix
+from recsys.neighbours import (
+    Neighbours,
+    cosine_neighbours,
+    strongest_of_rows,
+    taken_matrix,
+)
 from recsys.state import StateConfig
 
 CHUNK_ROWS = 1024  # of the dense matrix, pruned at a time
@@ -65,23 +70,53 @@ def ease_neighbours(
     if not len(common):
         return sparse.csr_matrix((n_items, n_items), dtype=np.float32)
     some = users[:, common].tocsr()
-    gram = torch.from_numpy((some.T @ some).toarray())
-    gram.diagonal().add_(ridge)
-    factor, failed = torch.linalg.cholesky_ex(gram)
-    if failed:
-        raise ConfigError(
-            f"state.ease_ridge: {ridge:g} is too small to invert the matrix of "
-            f"{len(common):,} items in float32; set 100 or more"
-        )
+    few_users = 2 * np.count_nonzero(np.diff(some.indptr)) < len(common)
+    weights = _by_users(some, ridge) if few_users else _by_items(some, ridge)
+    found = sparse.vstack([strongest_of_rows(rows, keep) for rows in weights]).tocoo()
+    shape = (n_items, n_items)
+    return sparse.csr_matrix((found.data, (common[found.row], common[found.col])), shape)
+
+
+def _by_items(users: sparse.csr_matrix, ridge: float) -> Iterator[np.ndarray]:
+    """Yield the rows of B, CHUNK_ROWS at a time; work n_items^3."""
+    gram = torch.from_numpy((users.T @ users).toarray())
+    factor = _factor(gram, ridge, "items")
     del gram  # two dense matrices at once, not three
     inverse = torch.cholesky_inverse(factor)
     del factor
     scale = inverse.diagonal().clone()
     inverse.fill_diagonal_(0)
-    chunks = []
-    for at in range(0, len(common), CHUNK_ROWS):
-        weights = (inverse[at : at + CHUNK_ROWS] / -scale).clamp_(min=0).numpy()
-        chunks.append(keep_strongest(sparse.csr_matrix(weights), keep))
-    found = sparse.vstack(chunks).tocoo()
-    shape = (n_items, n_items)
-    return sparse.csr_matrix((found.data, (common[found.row], common[found.col])), shape)
+    for at in range(0, len(scale), CHUNK_ROWS):
+        yield (inverse[at : at + CHUNK_ROWS] / -scale).numpy()
+
+
+def _by_users(users: sparse.csr_matrix, ridge: float) -> Iterator[np.ndarray]:
+    """Yield the same by way of a matrix of the users, of whom there are fewer than items.
+
+    By Woodbury's identity P = (I - X^T M X) / ridge with M = (X X^T + ridge I)^-1, so the ridge
+    falls out of P / diag(P). Work n_users^3 + n_items^2 n_users.
+    """
+    some = torch.from_numpy(users[np.diff(users.indptr) > 0].toarray())
+    factor = _factor(some @ some.T, ridge, "users")
+    explained = torch.cholesky_solve(some, factor)  # M X
+    left = 1 - (some * explained).sum(0)
+    for at in range(0, some.shape[1], CHUNK_ROWS):
+        rows = (some[:, at : at + CHUNK_ROWS].T @ explained) / left
+        rows.diagonal(at).fill_(0)
+        yield rows.numpy()
+
+
+def _factor(gram: torch.Tensor, ridge: float, what: str) -> torch.Tensor:
+    """Return the Cholesky factor of gram + ridge I.
+
+    Raises:
+        ConfigError: the ridge is too small.
+    """
+    gram.diagonal().add_(ridge)
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if failed:
+        raise ConfigError(
+            f"state.ease_ridge: {ridge:g} is too small to invert the matrix of "
+            f"{len(gram):,} {what} in float32; set 100 or more"
+        )
+    return factor

@@ -149,4 +149,6 @@ def _scale(pairs: sparse.csr_matrix) -> sparse.csr_matrix:
         left = 1.0 / np.sqrt(np.asarray(pairs.sum(1)).ravel())
         right = 1.0 / np.sqrt(np.asarray(pairs.sum(0)).ravel())
     left[np.isinf(left)] = right[np.isinf(right)] = 0.0
-    return (sparse.diags(left) @ pairs @ sparse.diags(right)).tocsr()
+    scaled = pairs.copy()
+    scaled.data *= np.repeat(left, np.diff(pairs.indptr)) * right[pairs.indices]
+    return scaled

@@ -23,9 +23,10 @@ def closed_form(users, ridge):
     return np.maximum(np.eye(len(inverse)) - inverse / np.diag(inverse), 0)
 
 
+@pytest.mark.parametrize("n_users", [60, 3])  # by a matrix of the items, or of the fewer users
 @pytest.mark.parametrize("ridge", [0.5, 20.0])
-def test_the_weights_are_the_closed_form_where_positive(ridge):
-    users = taken(0)
+def test_the_weights_are_the_closed_form_where_positive(ridge, n_users):
+    users = taken(0, n_users)
     found = ease_neighbours(sparse.csr_matrix(users), N_ITEMS, ridge, N_ITEMS).toarray()
     assert 5 < np.count_nonzero(found) < N_ITEMS * (N_ITEMS - 1)
     np.testing.assert_allclose(found, closed_form(users, ridge), atol=1e-5)
