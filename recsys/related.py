@@ -113,6 +113,7 @@ def _factor(gram: torch.Tensor, ridge: float, what: str) -> torch.Tensor:
         ConfigError: the ridge is too small.
     """
     gram.diagonal().add_(ridge)
+    factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(gram)
     if failed:
         raise ConfigError(
