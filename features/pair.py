@@ -72,21 +72,18 @@ def text_similarity(
         best: (n_rows,) best cosine with the last `LAST_ITEMS` items; NaN without a past.
     """
     recent = last_items(past.keep(past.grade > 0), LAST_ITEMS)  # (n_requests, LAST_ITEMS)
-    n_requests, sizes = len(recent), np.bincount(candidates.request, minlength=len(recent))
-    width = int(sizes.max(initial=0))
-    if not width:
-        return np.zeros(0), np.zeros(0)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    place = np.arange(len(candidates.item)) - starts[candidates.request]
-    padded = np.zeros((n_requests, width), np.int64)
-    padded[candidates.request, place] = text_of_item[candidates.item]
+    sizes = np.bincount(candidates.request, minlength=len(recent))
+    ends = np.cumsum(sizes)
     table = torch.from_numpy(vectors)
-    theirs = table[torch.from_numpy(padded)]  # (n_requests, width, dim)
-    mine = table[torch.from_numpy(text_of_item[np.maximum(recent, 0)].astype(np.int64))]
-    cosine = torch.bmm(theirs, mine.transpose(1, 2))  # (n_requests, width, LAST_ITEMS)
-    cosine.masked_fill_(torch.from_numpy(recent < 0)[:, None, :], float("-inf"))
-    rows = candidates.request, place
-    last, best = cosine[:, :, 0].numpy()[rows], cosine.max(2).values.numpy()[rows]
+    theirs = torch.from_numpy(text_of_item[candidates.item].astype(np.int64))
+    mine = torch.from_numpy(text_of_item[np.maximum(recent, 0)].astype(np.int64))
+    cosine = torch.empty(len(theirs), LAST_ITEMS)
+    some = torch.empty(int(sizes.max(initial=0)), table.shape[1])  # one request's, so in the cache
+    for request, (start, end) in enumerate(zip(ends - sizes, ends, strict=True)):
+        torch.index_select(table, 0, theirs[start:end], out=some[: end - start])
+        torch.mm(some[: end - start], table[mine[request]].T, out=cosine[start:end])
+    cosine.masked_fill_(torch.from_numpy(recent < 0)[candidates.request], float("-inf"))
+    last, best = cosine[:, 0].numpy(), cosine.max(1).values.numpy()
     return np.where(np.isinf(last), np.nan, last), np.where(np.isinf(best), np.nan, best)
 
 

@@ -76,13 +76,16 @@ def source_features(candidates: Candidates) -> dict[str, np.ndarray]:
 
 def rank_within(request: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Rank rows by score within their request, 1 = best; equal scores share the best rank."""
-    order = np.lexsort((-score, request))
-    ordered, group = score[order], request[order]
-    new = np.ones(len(order), bool)
-    new[1:] = group[1:] != group[:-1]
-    starts = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
-    new[1:] |= ordered[1:] != ordered[:-1]
-    place = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0)) - starts + 1
-    ranks = np.empty(len(order), np.float32)
-    ranks[order] = place
-    return ranks
+    sizes, order = np.bincount(request), np.argsort(request, kind="stable")
+    place = np.empty(len(request), np.int64)
+    place[order] = np.arange(len(request)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    table = np.full((len(sizes), int(sizes.max(initial=0))), np.inf, score.dtype)
+    table[request, place] = -score
+    order = table.argsort(1)
+    ordered = np.take_along_axis(table, order, 1)
+    new = np.ones(ordered.shape, bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    best = np.maximum.accumulate(np.where(new, np.arange(1, ordered.shape[1] + 1), 0), 1)
+    ranks = np.empty(ordered.shape, np.float32)
+    np.put_along_axis(ranks, order, best, 1)
+    return np.asarray(ranks[request, place])

@@ -21,9 +21,9 @@ class RankerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_trees: int = Field(600, ge=1)
-    early_stopping_trees: int = Field(100, ge=1)
-    learning_rate: float = Field(0.03, gt=0)
+    max_trees: int = Field(300, ge=1)
+    early_stopping_trees: int = Field(50, ge=1)
+    learning_rate: float = Field(0.06, gt=0)
     leaves: int = Field(31, ge=2)
     min_rows_in_leaf: int = Field(100, ge=1)
     feature_fraction: float = Field(0.7, gt=0, le=1)
