@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from pipelines import tracking
-from pipelines.model import Recommender, load_model
+from pipelines.model import load_model
 from pipelines.settings import RunConfig
 from pipelines.textmodel import (
     Learned,
@@ -37,7 +37,7 @@ from pipelines.textmodel import (
 from pipelines.throughput import Throughput
 from recsys.alignment import aligned_head
 from recsys.dataset import Items, Log
-from recsys.encoder import load_encoder
+from recsys.encoder import TextEncoder, load_encoder
 from recsys.errors import ConfigError
 from recsys.finetuning import check_trainable
 from recsys.split import Requests, Windows
@@ -54,10 +54,14 @@ from recsys.training import (
 
 @dataclass(frozen=True)
 class Start:
-    """A registered model that training goes on from."""
+    """The text side of a registered model, which training goes on from."""
 
     uri: str  # models:/NAME/VERSION
-    model: Recommender
+    encoder: TextEncoder
+    frozen_encoder: TextEncoder
+    tower: Tower  # its heads and pooling
+    fitted_before: int  # moment: nothing of it has seen an event from then on
+    dated: bool  # whether moments are microseconds
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,17 @@ def find_start(config: RunConfig, uri: str) -> Start:
         ConfigError: no such model, or its encoder or history is not the configured one.
     """
     registered, folder = tracking.find_model(config, uri)
-    start = Start(registered.uri, load_model(folder))
-    card, encoder = start.model.card, config.encoder
+    model, encoder = load_model(folder), config.encoder
+    card = model.card
+    start = Start(registered.uri, model.encoder, model.frozen_encoder, model.tower,
+                  card.fitted_before, card.dated)  # fmt: skip
     if card.history != config.training.history:
         raise ConfigError(
             f"--from {start.uri}: it was trained with training.history = {card.history}, the "
             f"config says {config.training.history}; a user vector's weights are for one length, "
             "so set the same, or train without --from"
         )
-    if load_encoder(encoder).fingerprint() != start.model.frozen_encoder.fingerprint():
+    if load_encoder(encoder).fingerprint() != start.frozen_encoder.fingerprint():
         was, now = (f"{one.model!r} with max_tokens = {one.max_tokens}"
                     for one in (card.encoder, encoder))  # fmt: skip
         raise ConfigError(
@@ -107,12 +113,12 @@ def check_start(start: Start, windows: Windows, log: Log) -> None:
     Raises:
         ConfigError: an order only, a model that has seen too much, or no new event.
     """
-    if not (windows.dated and start.model.card.dated):
+    if not (windows.dated and start.dated):
         raise ConfigError(
             f"--from {start.uri}: events with an order only have no moment, so it cannot be told "
             "which are new; train without --from"
         )
-    since, stop = start.model.card.fitted_before, stopping_moment(log, windows)
+    since, stop = start.fitted_before, stopping_moment(log, windows)
     fitted = f"--from {start.uri}: it was fitted on events before {_date(since)}"
     if since > stop:
         raise ConfigError(
@@ -143,18 +149,18 @@ def learn_further(
         exclude_seen: whether what a user took before is left out of their list.
         show: progress.
     """
-    model, rng = start.model, np.random.default_rng([config.seed, 1])
+    rng, history = np.random.default_rng([config.seed, 1]), start.tower.pooling.history
     texts, text_of_item = distinct_texts(items.text)
-    check_trainable(model.encoder.model, config.training)  # refused before any text is encoded
+    check_trainable(start.encoder.model, config.training)  # refused before any text is encoded
     speed = Throughput()
-    frozen = pooled = encode(model.frozen_encoder, texts, config, show, "encode texts", speed)
-    if model.encoder is not model.frozen_encoder:
-        pooled = encode(model.encoder, texts, config, show, "encode texts, tuned", speed)
-    stop, since = stopping_moment(log, windows), model.card.fitted_before
+    frozen = pooled = encode(start.frozen_encoder, texts, config, show, "encode texts", speed)
+    if start.encoder is not start.frozen_encoder:
+        pooled = encode(start.encoder, texts, config, show, "encode texts, tuned", speed)
+    stop, since = stopping_moment(log, windows), start.fitted_before
     requests = some_requests(log, windows, (stop, windows.ranker), rng)
     old_requests = some_requests(log, windows, last_tenth(log, windows, since), rng)
     taken = log.before(stop)
-    new, old = (examples_of(taken, which, windows.unit, text_of_item, model.card.history)
+    new, old = (examples_of(taken, which, windows.unit, text_of_item, history)
                 for which in (taken.moment >= since, taken.moment < since))  # fmt: skip
     replayed = drawn(old, round(config.training.replay * len(new.target)), rng)
 
@@ -163,8 +169,8 @@ def learn_further(
         return interest_ndcg(log, on, windows.unit, tower, tuned, text_of_item, exclude_seen)
 
     lexical = words_in_common(items, config.state.neighbours)
-    begun = Learned(model.frozen_encoder, model.encoder, text_of_item, lexical, frozen, pooled,
-                    model.tower, [], [], float("nan"), False, speed)  # fmt: skip
+    begun = Learned(start.frozen_encoder, start.encoder, text_of_item, lexical, frozen, pooled,
+                    start.tower, [], [], float("nan"), False, speed)  # fmt: skip
     examples = joined(new, replayed)
     learned = _with_head(begun, joined(old, new), examples, config.training, score, rng, show)
     if config.training.tunes_layers:

@@ -112,3 +112,14 @@ def test_a_folder_without_tables_is_refused_in_words(tmp_path):
     done, _ = bench("encoder", tmp_path, tmp_path / "out.json")
     assert done.returncode == 2
     assert "events.parquet" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_going_on_is_measured_beside_learning_anew(small_world, tmp_path):
+    done, report = bench("continual", small_world.folder, tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    ways = report["ways"]
+    assert list(ways) == ["the first model as it is", "on from it", "on from it, nothing replayed",
+                          "anew"]  # fmt: skip
+    assert all(0 < value <= 1 for later, old, _, _ in ways.values() for value in (later, old))
+    assert ways["on from it"][:2] != ways["the first model as it is"][:2]
+    assert all(way in done.stdout for way in ways)

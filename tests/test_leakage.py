@@ -9,7 +9,6 @@ import torch
 from features.catalogue import active_features
 from pipelines.config import load_toml
 from pipelines.continual import Start, learn_further
-from pipelines.model import ModelCard, Recommender
 from pipelines.recommender import Method, look, snapshot_of, table_of
 from pipelines.settings import RunConfig
 from pipelines.textmodel import learn_texts, words_in_common
@@ -143,10 +142,9 @@ def test_training_on_from_a_model_learns_the_same_without_a_future(tmp_path):
     early, windows = (Windows(day * DAY, (day + 5) * DAY, (day + 10) * DAY, 60 * DAY, True)
                       for day in (15, 45))  # fmt: skip
     begun = learn_texts(items, log, early, config, False, lambda *_: None)
-    card = ModelCard.model_construct(history=config.training.history, fitted_before=early.test)
-    model = Recommender(card, begun.tuned_encoder, begun.frozen_encoder, begun.tower.whole_head(),
-                        begun.tower, None)  # fmt: skip
-    start, rest = Start("models:/recommender/1", model), (windows, config, False, lambda *_: None)
+    start = Start("models:/recommender/1", begun.tuned_encoder, begun.frozen_encoder, begun.tower,
+                  early.test, True)  # fmt: skip
+    rest = windows, config, False, lambda *_: None
     (whole, found), (past, expected), (changed, _) = (
         learn_further(start, items, some, *rest)
         for some in (log, log.before(windows.ranker), rewritten(log, windows.ranker - DAY, 1))

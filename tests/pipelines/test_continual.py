@@ -15,11 +15,10 @@ from pipelines.continual import (
     check_start,
     drawn,
     examples_of,
-    find_start,
     joined,
     learn_further,
 )
-from pipelines.model import ModelCard, Recommender
+from pipelines.model import load_model
 from pipelines.prepared import open_prepared
 from pipelines.textmodel import distinct_texts, stopping_moment
 from pipelines.train import train
@@ -130,14 +129,11 @@ def begun(shop):
     frozen = encoder.encode(texts)
     tower = new_tower(encoder.dim, training.history, aligned_head(frozen, examples, 1.0, rng))
     tower, _ = train_head(frozen, examples, training, rng, epochs=10, start=tower)
-    card = ModelCard.model_construct(dated=True, history=training.history, fitted_before=until)
-    model = Recommender(card, encoder, encoder, tower.whole_head(), tower, None)
-    return Start("models:/recommender/1", model)
+    return Start("models:/recommender/1", encoder, encoder, tower, until, True)
 
 
 def fitted_on(start, moment, dated=True):
-    card = start.model.card.model_copy(update={"fitted_before": moment, "dated": dated})
-    return replace(start, model=replace(start.model, card=card))
+    return replace(start, fitted_before=moment, dated=dated)
 
 
 @pytest.mark.slow
@@ -154,7 +150,7 @@ def test_a_model_may_have_seen_everything_before_the_stopping_window_but_not_all
 @pytest.mark.slow
 def test_events_that_teach_nothing_are_nothing_new(shop, begun):
     _, log, windows, _ = shop
-    since = begun.model.card.fitted_before
+    since = begun.fitted_before
     muted = replace(log, weight=log.weight * (log.moment < since))
     with pytest.raises(ConfigError, match="no event is new"):
         check_start(begun, windows, muted)
@@ -195,7 +191,7 @@ def teaching(log, begin, end):
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 100.0])
 def test_old_events_are_replayed_by_their_share_of_the_new_ones(shop, begun, share):
     _, log, windows, _ = shop
-    since, stop = begun.model.card.fitted_before, stopping_moment(log, windows)
+    since, stop = begun.fitted_before, stopping_moment(log, windows)
     new, old = teaching(log, since, stop), teaching(log, 0, since)
     assert 0 < new < old < 100 * new
     _, continued = further(shop, begun, replay=share, max_epochs=0)
@@ -235,14 +231,14 @@ def test_alignment_is_solved_on_all_events(shop, begun):
     assert learned.steps == ["frozen", "start", "aligned", "head"] and learned.kept == "head"
     expected = aligned_head(learned.frozen, examples, config.training.ridge, None)
     torch.testing.assert_close(learned.tower.aligned, expected, rtol=0, atol=1e-6)
-    assert not torch.allclose(begun.model.tower.aligned, expected, rtol=0, atol=5e-5)
+    assert not torch.allclose(begun.tower.aligned, expected, rtol=0, atol=5e-5)
 
 
 @pytest.mark.slow
 def test_the_start_is_not_changed(shop, begun):
-    before = copy_tower(begun.model.tower)
+    before = copy_tower(begun.tower)
     learned, _ = further(shop, begun, refit_epochs=0)
-    assert are_equal(before, begun.model.tower)
+    assert are_equal(before, begun.tower)
     assert learned.kept == "head" and not are_equal(learned.tower, before)
 
 
@@ -250,7 +246,7 @@ def test_the_start_is_not_changed(shop, begun):
 def test_what_the_stopping_window_does_not_want_is_not_done(shop, begun):
     learned, continued = further(shop, begun, align=False, max_epochs=0)
     assert learned.steps == ["frozen", "start"] and learned.curve[1] > learned.curve[0]
-    assert learned.kept == "start" and are_equal(learned.tower, begun.model.tower)
+    assert learned.kept == "start" and are_equal(learned.tower, begun.tower)
     assert continued.new_before == continued.new_after
     assert continued.old_before == continued.old_after
 
@@ -258,11 +254,11 @@ def test_what_the_stopping_window_does_not_want_is_not_done(shop, begun):
 @pytest.mark.slow
 def test_a_start_that_got_worse_than_the_frozen_encoder_is_left(shop, begun):
     """Its users like the opposite of what they took, and its encoder is another object."""
-    tower, own = copy_tower(begun.model.tower), begun.model.frozen_encoder
+    tower, own = copy_tower(begun.tower), begun.frozen_encoder
     with torch.no_grad():
         tower.pooling.residual.copy_(-2 * torch.eye(own.dim))
     tuned = TextEncoder(own.model, own.tokenizer, own.head, own.config)
-    start = replace(begun, model=replace(begun.model, tower=tower, encoder=tuned))
+    start = replace(begun, tower=tower, encoder=tuned)
     learned, continued = further(shop, start, align=False, max_epochs=0)
     assert learned.kept == "frozen" and continued.new_after == learned.curve[0]
     assert learned.tuned_encoder is learned.frozen_encoder
@@ -277,20 +273,20 @@ def test_going_on_with_layers_begins_at_the_layers_of_the_start(shop, begun):
     with torch.no_grad():
         for weight in last_layers(other.model, 1)[0].parameters():
             weight.mul_(1.05)
-    start = replace(begun, model=replace(begun.model, encoder=other))
+    start = replace(begun, encoder=other)
     small = {"learning_rate": 1e-12, "layer_learning_rate": 1e-12}
     learned, _ = further(shop, start, layers=1, layer_passes=1, max_epochs=1, **small)
     texts = sorted(set(items.text))
     np.testing.assert_allclose(learned.pooled, other.encode(texts), atol=1e-5)
     assert np.abs(learned.pooled - learned.frozen).max() > 1e-3
-    assert learned.frozen_encoder is begun.model.frozen_encoder
+    assert learned.frozen_encoder is begun.frozen_encoder
     assert learned.layers_score == pytest.approx(max(learned.curve), abs=1e-6)
 
 
 @pytest.mark.slow
 def test_a_log_without_the_old_events_has_nothing_to_replay(shop, begun):
     items, log, windows, config = shop
-    since = begun.model.card.fitted_before
+    since = begun.fitted_before
     recent = log.keep(log.moment >= since)
     _, continued = further((items, recent, windows, config), begun, max_epochs=1)
     assert continued.new_events > 0 and continued.replayed_events == 0
@@ -299,7 +295,6 @@ def test_a_log_without_the_old_events_has_nothing_to_replay(shop, begun):
 
 @pytest.mark.slow
 def test_a_model_comes_back_with_the_parts_it_was_trained_in(small_world):
-    start = find_start(small_world.config, CHAMPION)
-    again = start.model.tower.whole_head()
-    torch.testing.assert_close(again, start.model.head, rtol=0, atol=1e-6)
-    assert start.model.tower.aligned.any()
+    model = load_model(tracking.find_model(small_world.config, CHAMPION)[1])
+    torch.testing.assert_close(model.tower.whole_head(), model.head, rtol=0, atol=1e-6)
+    assert model.tower.aligned.any()
