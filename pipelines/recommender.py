@@ -242,11 +242,14 @@ def best_rows(
 def _explain(
     method: Method, snapshot: Snapshot, block: Block, rows: Candidates
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Name each row's strongest source, and say why in words with the past item closest in text."""
+    """Name each row's strongest source, and say why in words with the past item closest in text.
+
+    What the user took before says just that, whatever else found it.
+    """
     names = [name for name in REASONS if name in rows.rank]
     ranks = np.array([np.nan_to_num(rows.rank[name], nan=np.inf) for name in names])
-    best = ranks.argmin(0)
-    source = np.array(names, dtype=object)[best]
+    ranks[names.index("repeat"), np.isfinite(rows.rank["repeat"])] = 0
+    source = np.array(names, dtype=object)[ranks.argmin(0)]
     texts = snapshot.texts
     recent = last_items(block.past.keep(block.past.grade > 0), 10)[rows.request]
     theirs = texts.frozen[texts.text_of_item[rows.item]]

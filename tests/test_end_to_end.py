@@ -84,6 +84,17 @@ def test_every_user_with_a_past_gets_one_full_list_of_known_items(small_world, r
     assert (lists["reason"] != "").all()
 
 
+def test_what_the_user_took_before_says_so_and_nothing_else_does(small_world, release):
+    lists = read_lists(release)
+    events = pd.read_parquet(small_world.folder / "events.parquet")
+    taken = events[["user_id", "item_id"]].drop_duplicates()
+    found = lists.merge(taken, how="left", indicator="taken")
+    before = found["taken"] == "both"
+    assert 20 < before.sum() < len(found)
+    assert ((found["source"] == "repeat") == before).all()
+    assert ((found["reason"] == "you took this before") == before).all()
+
+
 def test_published_lists_come_back_whole(small_world, release):
     publish(release, small_world.config.serving.store)
     lists = read_lists(release)
