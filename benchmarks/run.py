@@ -14,6 +14,7 @@ from pathlib import Path
 SETS = {  # folder -> protocol (ml: users rate in one or two sittings, so time says little)
     "ifdb": "time",
     "online_retail": "time",
+    "amazon_beauty_2014": "leave_last_out",
     "amazon_scientific_2018": "leave_last_out",
     "ml_latest_small_text": "leave_last_out",
 }
