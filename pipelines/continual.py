@@ -23,6 +23,7 @@ from pipelines.settings import RunConfig
 from pipelines.textmodel import (
     Learned,
     Show,
+    by_titles,
     distinct_texts,
     encode,
     interest_ndcg,
@@ -30,6 +31,7 @@ from pipelines.textmodel import (
     refit,
     some_requests,
     stopping_moment,
+    titles_of,
     told,
     with_layers,
     words_in_common,
@@ -44,7 +46,6 @@ from recsys.split import Requests, Windows
 from recsys.training import (
     Examples,
     Tower,
-    TrainingConfig,
     examples_in,
     new_tower,
     train_head,
@@ -169,10 +170,10 @@ def learn_further(
         return interest_ndcg(log, on, windows.unit, tower, tuned, text_of_item, exclude_seen)
 
     lexical = words_in_common(items, config.state.neighbours)
-    begun = Learned(start.frozen_encoder, start.encoder, text_of_item, lexical, frozen, pooled,
-                    start.tower, [], [], float("nan"), False, speed)  # fmt: skip
+    begun = Learned(start.frozen_encoder, start.encoder, text_of_item, titles_of(items), lexical,
+                    frozen, pooled, start.tower, [], [], float("nan"), False, speed)  # fmt: skip
     examples = joined(new, replayed)
-    learned = _with_head(begun, joined(old, new), examples, config.training, score, rng, show)
+    learned = _with_head(begun, joined(old, new), examples, config, score, rng, show)
     if config.training.tunes_layers:
         learned = with_layers(learned, texts, examples, config, score, rng, show)
     after = learned.layers_score if learned.layers_kept else max(learned.curve)
@@ -183,17 +184,22 @@ def learn_further(
 
 
 def _with_head(
-    begun: Learned, everything: Examples, examples: Examples, training: TrainingConfig,
+    begun: Learned, everything: Examples, examples: Examples, config: RunConfig,
     score: Callable[[Tower, np.ndarray], float], rng: np.random.Generator, show: Show,
 ) -> Learned:  # fmt: skip
     """Align to everything, train on; keep what the stopping window likes best, the oldest first."""
-    plain, tower = new_tower(begun.frozen.shape[1], training.history), begun.tower
+    training, tower = config.training, begun.tower
+    plain = new_tower(begun.frozen.shape[1], training.history)
+    everything_taught, taught = (
+        by_titles(begun.tuned_encoder, begun.pooled, begun.titles, some, config, rng, show,
+                  begun.throughput) for some in (everything, examples)
+    )  # fmt: skip
     curve, steps = [score(plain, begun.frozen), score(tower, begun.pooled)], ["frozen", "start"]
     if training.align:
-        aligned = aligned_head(begun.pooled, everything, training.ridge, rng)
+        aligned = aligned_head(*everything_taught, training.ridge, rng)
         tower, steps = replace(tower, aligned=aligned), [*steps, "aligned"]
     tower, after = train_head(
-        begun.pooled, examples, training, rng,
+        *taught, training, rng,
         begun.throughput.paused(lambda now: score(now, begun.pooled)), start=tower,
         on_step=told(show, "train head", begun.throughput),
     )  # fmt: skip

@@ -29,6 +29,7 @@ from recsys.training import (
     new_tower,
     train_head,
     tuned_vectors,
+    with_titles,
 )
 
 Show = Callable[[str, int, int, str], None]  # (task, done, total, note)
@@ -42,6 +43,7 @@ class Learned:
     frozen_encoder: TextEncoder
     tuned_encoder: TextEncoder  # with tuned layers, if any; the tower's head comes on top
     text_of_item: np.ndarray  # (n_items,) int64
+    titles: list[str]  # (n_texts,) the title in each distinct text
     lexical: Neighbours  # (n_texts, n_texts) cosines of words
     frozen: np.ndarray  # (n_texts, dim) unit vectors of the pre-trained encoder
     pooled: np.ndarray  # (n_texts, dim) unit vectors of the tuned encoder, under the tower's head
@@ -73,10 +75,16 @@ def distinct_texts(texts: np.ndarray) -> tuple[list[str], np.ndarray]:
 
 def words_in_common(items: Items, keep: int) -> Neighbours:
     """Return the cosines of words between the distinct texts of a catalogue."""
+    texts, _ = distinct_texts(items.text)
+    return lexical_neighbours(texts, titles_of(items), keep)
+
+
+def titles_of(items: Items) -> list[str]:
+    """Return the title of each distinct text: of the first item that has it."""
     texts, text_of_item = distinct_texts(items.text)
     titles = np.empty(len(texts), dtype=object)
-    titles[text_of_item[::-1]] = items.title[::-1]  # of the first item that has the text
-    return lexical_neighbours(texts, titles.tolist(), keep)
+    titles[text_of_item[::-1]] = items.title[::-1]
+    return [str(title) for title in titles]
 
 
 def learn_texts(
@@ -110,13 +118,19 @@ def learn_texts(
         return interest_ndcg(log, requests, windows.unit, tower, vectors, text_of_item,
                              exclude_seen)  # fmt: skip
 
-    tower, curve = new_tower(frozen.shape[1], training.history), list[float]()
+    tower, curve, titles = (
+        new_tower(frozen.shape[1], training.history),
+        list[float](),
+        titles_of(items),
+    )
     if len(examples.target) and len(requests):
-        tower, curve = _with_head(tower, frozen, examples, training, score, rng, show, speed)
+        taught = by_titles(frozen_encoder, frozen, titles, examples, config, rng, show, speed)
+        tower, curve = _with_head(tower, *taught, training, lambda now: score(now, frozen), rng,
+                                  show, speed)  # fmt: skip
     steps = name_steps(["frozen", "aligned"] if training.align else ["frozen"], curve)
     lexical = words_in_common(items, config.state.neighbours)
-    learned = Learned(frozen_encoder, frozen_encoder, text_of_item, lexical, frozen, frozen, tower,
-                      curve, steps, float("nan"), False, speed)  # fmt: skip
+    learned = Learned(frozen_encoder, frozen_encoder, text_of_item, titles, lexical, frozen, frozen,
+                      tower, curve, steps, float("nan"), False, speed)  # fmt: skip
     if curve and training.tunes_layers:
         learned = with_layers(learned, texts, examples, config, score, rng, show)
     return refit(learned, log.before(windows.ranker), windows.unit, config, show)
@@ -124,16 +138,15 @@ def learn_texts(
 
 def _with_head(
     plain: Tower, frozen: np.ndarray, examples: Examples, training: TrainingConfig,
-    score: Callable[[Tower, np.ndarray], float], rng: np.random.Generator, show: Show,
-    speed: Throughput,
+    score: Callable[[Tower], float], rng: np.random.Generator, show: Show, speed: Throughput,
 ) -> tuple[Tower, list[float]]:  # fmt: skip
     """Align, then train, and keep what the stopping window likes best; also return its scores."""
     start, curve = plain, list[float]()
     if training.align:
-        curve.append(score(plain, frozen))
+        curve.append(score(plain))
         start = replace(plain, aligned=aligned_head(frozen, examples, training.ridge, rng))
     tower, after = train_head(
-        frozen, examples, training, rng, speed.paused(lambda now: score(now, frozen)), start=start,
+        frozen, examples, training, rng, speed.paused(score), start=start,
         on_step=told(show, "train head", speed),
     )  # fmt: skip
     curve += after
@@ -174,15 +187,27 @@ def refit(learned: Learned, log: Log, unit: int, config: RunConfig, show: Show) 
     if learned.kept in ("frozen", "start") or not training.refit_epochs or not len(examples.target):
         return learned
     tower = learned.tower
+    taught = by_titles(learned.tuned_encoder, learned.pooled, learned.titles, examples, config, rng,
+                       show, learned.throughput)  # fmt: skip
     if training.align:
-        aligned = aligned_head(learned.pooled, examples, training.ridge, rng)
-        tower = replace(tower, aligned=aligned)
+        tower = replace(tower, aligned=aligned_head(*taught, training.ridge, rng))
     if learned.kept != "aligned":
         tower, _ = train_head(
-            learned.pooled, examples, training, rng, epochs=training.refit_epochs, start=tower,
+            *taught, training, rng, epochs=training.refit_epochs, start=tower,
             on_step=told(show, "refit head", learned.throughput),
         )  # fmt: skip
     return replace(learned, tower=tower)
+
+
+def by_titles(
+    encoder: TextEncoder, pooled: np.ndarray, titles: Sequence[str], examples: Examples,
+    config: RunConfig, rng: np.random.Generator, show: Show, speed: Throughput,
+) -> tuple[np.ndarray, Examples]:  # fmt: skip
+    """Return what to train on: as given, or with some past items met by their title alone."""
+    if not config.training.titles:
+        return pooled, examples
+    short = encode(encoder, titles, config, show, "encode titles", speed)
+    return with_titles(pooled, short, examples, config.training.titles, rng)
 
 
 def encode(

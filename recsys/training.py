@@ -16,7 +16,7 @@ pass over the data takes seconds. `recsys.finetuning` then unfreezes transformer
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -52,6 +52,7 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(10.0, ge=0)  # of head and pooling, back to the aligned texts
     dropout: float = Field(0.1, ge=0, lt=1)  # of whole past items
+    titles: float = Field(0.0, ge=0, le=1)  # share of past items met by their title alone
     layers: int = Field(0, ge=0)  # last transformer layers to unfreeze after the head
     peft: dict[str, Any] = {}  # instead: a peft configuration, such as { peft_type = "LORA" }
     layer_passes: int = Field(2, ge=0)  # over the texts that anybody took
@@ -130,6 +131,27 @@ def examples_in(log: Log, unit: int, text_of_item: np.ndarray, history: int) -> 
     past = np.where(found, text_of_item[log.item[np.where(found, at, 0)]], -1)
     known = np.unique(text_of_item[log.item]).astype(np.int64)
     return Examples(past, text_of_item[log.item[use]].astype(np.int64), log.weight[use], known)
+
+
+def with_titles(
+    vectors: np.ndarray, titles: np.ndarray, examples: Examples, share: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, Examples]:  # fmt: skip
+    """Let examples meet a share of their past items by the title alone; what was taken is whole.
+
+    Args:
+        vectors: (n_texts, dim) of whole texts.
+        titles: (n_texts, dim) of their titles alone.
+        examples: not changed.
+        share: how many of the past items.
+        rng: which.
+
+    Returns:
+        The vectors, titles below, and examples whose codes of the past may be of either.
+    """
+    by_title = (examples.past >= 0) & (rng.random(examples.past.shape) < share)
+    past = np.where(by_title, examples.past + len(vectors), examples.past)
+    return np.concatenate([vectors, titles]), replace(examples, past=past)
 
 
 def train_head(

@@ -33,8 +33,8 @@ def saved(small_world, tmp_path):
             for parameter in tower.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
         tower = replace(tower, aligned=torch.randn(tower.head.shape, generator=generator))
-        learned = Learned(encoder, tuned if is_tuned else encoder, None, None, None, None, tower,
-                          [], [], 0.0, layers_kept)  # fmt: skip
+        learned = Learned(encoder, tuned if is_tuned else encoder, None, [], None, None, None,
+                          tower, [], [], 0.0, layers_kept)  # fmt: skip
         save_model(tmp_path / "model", learned, champion.ranker, champion.card)
         return learned, load_model(tmp_path / "model")
 

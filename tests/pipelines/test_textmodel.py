@@ -1,5 +1,7 @@
 """What is odd about a catalogue or a log may teach nothing, but never makes a NaN."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from pipelines.settings import RunConfig
 from pipelines.textmodel import learn_texts
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items
 from recsys.split import Windows, leave_last_out
+from recsys.training import tuned_vectors
 
 WINDOWS = Windows(30 * DAY, 34 * DAY, 37 * DAY, 40 * DAY, True)
 ROSES = [f"{colour} {plant}" for colour in ("red", "white", "yellow", "dark pink")
@@ -63,3 +66,30 @@ def test_without_an_event_to_learn_from_the_encoder_stays_frozen(log_of, tmp_pat
     assert (learned.kept, learned.curve, learned.steps) == ("frozen", [], [])
     model = learned.text_model()
     np.testing.assert_allclose(model.tuned, model.frozen, atol=1e-6)
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_titles_met_in_training_come_closer_to_their_whole_texts(epochs, log_of, tmp_path):
+    rng = np.random.default_rng(5)
+    about = [
+        "for dry shade under old trees",
+        "sold by the pair, hand made",
+        "returns within a week",
+    ]
+    items = catalogue([f"{title}. {about[at % 3]}" for at, title in enumerate(ROSES)])
+    items = replace(items, title=np.array(ROSES, dtype=object))
+    user, n = rng.integers(0, 20, 600), 600
+    item = (user % 4 + rng.choice([0, 4, 8], n)) % 12  # each user keeps to three items
+    log = log_of(zip(user, rng.integers(0, 40 * DAY, n), item, strict=True))
+    closeness = {}
+    for share in (0.0, 0.7):
+        config = load_toml(RunConfig, None, [
+            f'run_dir="{tmp_path}"', "encoder.max_tokens=32", f"training.max_epochs={epochs}",
+            f"training.titles={share}", "training.batch_events=32", "training.layers=0",
+        ])  # fmt: skip
+        learned = learn_texts(items, log, WINDOWS, config, False, lambda *_: None)
+        assert learned.kept != "frozen"
+        titles = learned.tuned_encoder.encode(learned.titles)
+        whole, short = (tuned_vectors(learned.tower, some) for some in (learned.pooled, titles))
+        closeness[share] = float((whole * short).sum(1).mean())
+    assert closeness[0.7] > closeness[0.0] + 0.01

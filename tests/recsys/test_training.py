@@ -18,6 +18,7 @@ from recsys.training import (
     new_tower,
     train_head,
     tuned_vectors,
+    with_titles,
 )
 
 DIM, N_TEXTS, HISTORY = 8, 40, 3
@@ -273,3 +274,19 @@ def test_a_batch_of_events_of_no_weight_does_no_harm(vectors, planted):
     weight = np.zeros(400, np.float32)
     tower, _ = trained(vectors, replace(planted, weight=weight), epochs=1)
     assert all(np.isfinite(values).all() for values in numbers(tower))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_past_is_met_by_its_title_and_nothing_else_changes(share):
+    rng, n = np.random.default_rng(0), 50
+    vectors, titles = rng.normal(size=(2, n, 4)).astype(np.float32)
+    past = rng.integers(-1, n, (400, HISTORY))
+    target = rng.integers(0, n, 400)
+    examples = Examples(past, target, np.ones(400, np.float32), np.arange(n))
+    both, found = with_titles(vectors, titles, examples, share, rng)
+    np.testing.assert_array_equal(both, np.concatenate([vectors, titles]))
+    for name in ("target", "weight", "known"):
+        assert getattr(found, name) is getattr(examples, name)
+    np.testing.assert_array_equal(np.where(found.past < n, found.past, found.past - n), past)
+    assert (found.past >= n)[past >= 0].mean() == pytest.approx(share, abs=0.03)
+    assert (found.past[past < 0] == -1).all()
