@@ -50,7 +50,9 @@ def main() -> None:
 def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
     """Return the arguments that every benchmark on a folder of data takes."""
     parser = argparse.ArgumentParser(prog=name, description=about)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the two tables")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with events.parquet and items.parquet"
+    )
     parser.add_argument("--protocol", choices=["time", "leave_last_out"], required=True)
     parser.add_argument("--json", type=Path, help="where to write the report")
     parser.add_argument("--run-dir", type=Path, help="keep the run here (default: nowhere)")

@@ -29,6 +29,7 @@ from pipelines.textmodel import (
     interest_ndcg,
     name_steps,
     refit,
+    say_kept,
     some_requests,
     stopping_moment,
     titles_of,
@@ -176,6 +177,7 @@ def learn_further(
     learned = _with_head(begun, joined(old, new), examples, config, score, rng, show)
     if config.training.tunes_layers:
         learned = with_layers(learned, texts, examples, config, score, rng, show)
+    say_kept(learned, show)
     after = learned.layers_score if learned.layers_kept else max(learned.curve)
     was, now = ((score(one.tower, one.pooled, old_requests) if len(old_requests) else float("nan"))
                 for one in (begun, learned))  # fmt: skip

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def draw_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -66,16 +68,24 @@ def _sources(axes: Axes, report: Mapping[str, Any]) -> None:
 
 
 def _curve(axes: Axes, report: Mapping[str, Any]) -> None:
-    """Line of the encoder's NDCG@10 over epochs."""
-    curve = report["encoder"]["curve"]
+    """Line of the encoder's NDCG@10 over epochs, what was kept ringed."""
+    encoder = report["encoder"]
+    curve, layers, kept = encoder["curve"], encoder["layers_score"], encoder["kept"]
     axes.plot(range(len(curve)), curve, marker="o", color="tab:green")
     if curve:
         axes.axhline(curve[0], linestyle=":", color="tab:gray", label="frozen encoder")
+        if layers is not None:
+            axes.plot(len(curve), layers, marker="s", color="tab:blue", label="with layers tuned")
+        best = (len(curve), layers) if kept == "layers" else (int(np.argmax(curve)), max(curve))
+        axes.plot(*best, marker="o", markersize=14, fillstyle="none", linestyle="", color="black",
+                  label=f"kept: {kept}")  # fmt: skip
         axes.legend()
-    first = [name for name in report["encoder"]["steps"] if name != "head"]
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylim(bottom=0)
+    first = [name for name in encoder["steps"] if name != "head"]
     named = [f"{at} = {name}" for at, name in enumerate(first)]
     axes.set_xlabel(", ".join([*named, "then epochs of the head"]))
-    axes.set_ylabel("NDCG@10 over distinct texts,\nlast tenth of the encoder window")
+    axes.set_ylabel("NDCG@10 over distinct texts (not items),\nlast tenth of the encoder window")
     axes.set_title("Fine-tuning the text encoder")
 
 

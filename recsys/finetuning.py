@@ -103,8 +103,12 @@ def trainable(model: Any, config: TrainingConfig) -> tuple[Any, list[torch.nn.Pa
     try:
         model = get_peft_model(model, get_peft_config(dict(config.peft)))
     except (KeyError, TypeError, ValueError) as error:
+        kind = config.peft.get("peft_type")
+        reason = str(error)
+        if isinstance(error, KeyError):  # peft looks the type up, and says no more than its name
+            reason = "peft_type is missing" if kind is None else f"peft knows no peft_type {kind!r}"
         raise ConfigError(
-            f"training.peft: {error}; it takes what a peft configuration takes, for example "
+            f"training.peft: {reason}; it takes what a peft configuration takes, for example "
             '{ peft_type = "LORA", r = 8, target_modules = ["query", "value"] }'
         ) from error
     return model, [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from recsys.candidates import items_of_texts
 from recsys.neighbours import Neighbours
 
 RECENCY_DECAY = 0.9  # of the untrained pooling: how much less each older item counts
@@ -82,4 +83,4 @@ class TextModel:
         shape = (history.shape[0], len(self.frozen))
         of_texts = sparse.csr_matrix((history.data, texts, history.indptr), shape)
         scores = np.asarray((of_texts @ self.lexical).toarray(), dtype=np.float32)
-        return np.take(scores, self.text_of_item, axis=1)  # rows stay together in memory
+        return items_of_texts(scores, self.text_of_item)

@@ -41,7 +41,7 @@ class TrainingConfig(BaseModel):
     history: int = Field(20, ge=1)  # past items in a user vector
     align: bool = True  # solve for a head first: whiten texts, turn them to what goes together
     ridge: float = Field(1.0, gt=0)  # of the alignment: how much it shrinks towards whitening
-    max_epochs: int = Field(20, ge=0)  # of the head; 0 = leave the encoder frozen
+    max_epochs: int = Field(20, ge=0)  # of the head; 0 = no gradient step
     patience: int = Field(4, ge=1)  # epochs without a better valid NDCG before it stops
     batch_events: int = Field(512, ge=1)
     epoch_events: int = Field(20_000, ge=1)  # a pass over more events than this looks at a sample

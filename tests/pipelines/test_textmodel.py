@@ -43,8 +43,12 @@ def test_an_odd_catalogue_is_learned_from_without_a_nan(texts, n_users, layers, 
         f'run_dir="{tmp_path}"', "encoder.max_tokens=32", "training.max_epochs=2",
         f"training.layers={layers}", "training.layer_passes=1", "training.batch_events=16",
     ])  # fmt: skip
+    said = []
     learned = learn_texts(catalogue(texts), log, WINDOWS, config, False,
-                          lambda *_: None)  # fmt: skip
+                          lambda task, done, total, note: said.append(note))  # fmt: skip
+    assert any(note.endswith(f"; kept: {learned.kept}") for note in said)
+    few = f"careful: {n_items} items share 1 texts"
+    assert any(note.startswith(few) for note in said) == (len(set(texts)) == 1 < n_items)
     assert np.isfinite(learned.curve).all() and len(learned.curve) >= 2
     assert learned.kept in {"frozen", "aligned", "head", "layers"}
     if learned.kept == "layers":

@@ -87,9 +87,14 @@ def test_any_peft_configuration_is_trained_and_merged(encoder, tuned):
 
 
 def test_an_unknown_peft_configuration_is_refused_in_words(stack):
-    for peft in ({"peft_type": "NOPE"}, {"peft_type": "LORA", "target_modules": ["nothing"]},
-                 {"r": 8}, {"peft_type": "LORA", "rank": 8}):  # fmt: skip
-        with pytest.raises(ConfigError, match="training.peft: .*target_modules"):
+    refused = {
+        "peft knows no peft_type 'NOPE'": {"peft_type": "NOPE"},
+        "nothing": {"peft_type": "LORA", "target_modules": ["nothing"]},
+        "peft_type is missing": {"r": 8},
+        "rank": {"peft_type": "LORA", "rank": 8},
+    }
+    for said, peft in refused.items():
+        with pytest.raises(ConfigError, match=f"training.peft: .*{said}.*for example"):
             trainable(stack, TrainingConfig(peft=peft))
     with pytest.raises(ValueError, match="layers and peft both"):
         TrainingConfig(layers=1, peft={"peft_type": "LORA"})
