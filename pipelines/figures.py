@@ -31,7 +31,10 @@ def draw_quotas(path: Sequence[tuple[float, float]], now: tuple[float, float], f
     """Draw recall against candidates a request: (candidates, recall) of each choice, and of now."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.plot(*zip(*path, strict=True), marker=".", color="tab:green", label="the best buys")
+    axes.plot(*zip(*path, strict=True), marker=".", color="tab:green",
+              label="by growing quotas, best step first")  # fmt: skip
+    axes.plot(*path[-1], marker="o", markersize=14, fillstyle="none", linestyle="", color="black",
+              label="chosen")  # fmt: skip
     axes.plot(*now, marker="x", markersize=10, linestyle="", color="tab:gray", label="quotas now")
     axes.set_xlabel("candidates a request")
     axes.set_ylabel("share of what was taken that is a candidate")

@@ -70,11 +70,14 @@ def prepare_data(config: RunConfig, show: Show) -> Prepared:
             "data.events and data.items must name your tables; put them into the config file or "
             "pass --set data.events=PATH --set data.items=PATH"
         )
-    return prepare(
+    prepared = prepare(
         config.data.events, config.data.items, config.run_dir / "prepared", config.data,
         config.split.protocol, config.data.users, config.split.share,
         lambda note: show("prepare", 0, 0, note),
     )  # fmt: skip
+    for warning in prepared.manifest.warnings:
+        show("prepare", 0, 0, f"careful: {warning}")
+    return prepared
 
 
 def method_of(config: RunConfig, prepared: Prepared) -> Method:

@@ -10,8 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipelines.prepare as module
+from pipelines.config import load_toml
 from pipelines.prepare import prepare
 from pipelines.prepared import open_prepared
+from pipelines.run import prepare_data
+from pipelines.settings import RunConfig
 from recsys.dataset import DAY
 from recsys.errors import ConfigError, SchemaError
 from recsys.schema import DataConfig
@@ -351,3 +354,21 @@ def test_real_data(tmp_path, name, users, protocol):
     catalogue = prepared.items()
     assert len(catalogue) == pq.read_metadata(items).num_rows
     assert (np.char.str_len(catalogue.text.astype(str)) > 0).mean() > 0.99
+
+
+def test_a_run_says_what_preparation_warns_of_also_when_it_is_reused(tmp_path, world):
+    events, items = world()
+    events.loc[:4, "item_id"] = "nowhere"
+    events.to_parquet(tmp_path / "e.parquet")
+    items.to_parquet(tmp_path / "i.parquet")
+    config = load_toml(RunConfig, None, [
+        f'run_dir="{tmp_path}"', f'data.events="{tmp_path}/e.parquet"',
+        f'data.items="{tmp_path}/i.parquet"',
+    ])  # fmt: skip
+    for _ in range(2):
+        said = []
+        manifest = prepare_data(config, lambda *told, said=said: said.append(told[3])).manifest
+        warned = [f"careful: {warning}" for warning in manifest.warnings]
+        assert said[-len(warned) :] == warned
+        for fault in ("is not in items", "has types but no data.event_types"):
+            assert any(fault in note for note in warned)
