@@ -3,7 +3,8 @@
 EASE weighs all past items of a user together: what two items have in common through a third is
 counted once, where a cosine counts it in every pair. Its matrix is dense and is inverted, so time
 grows with the cube of the items in it and memory with the square: 12,500 items take half a minute
-on two cores and 1.3 GB. Of more, the items with most users are in it; the others have their cosine.
+on two cores and 1.3 GB, a third of that where users are few (`python -m benchmarks.look` times it).
+Of more, the items with most users are in it; the others have their cosine.
 """
 
 from __future__ import annotations
