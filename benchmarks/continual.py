@@ -49,12 +49,14 @@ def measured(config: RunConfig, show: Show) -> dict[str, tuple[float, float, str
     """Return way -> NDCG@10 on later and on old requests, what was kept, seconds to learn.
 
     Raises:
-        ConfigError: the data have an order only.
+        ConfigError: the windows are not of time.
     """
     prepared = prepare_data(config, show)
     method, windows, log = method_of(config, prepared), prepared.windows, concat(prepared.logs())
     if not windows.dated:
-        raise ConfigError("events: going on needs moments; this log has an order only")
+        raise ConfigError(
+            "--protocol: going on needs moments; use time, and events with a timestamp"
+        )
     items, seen = method.items, method.exclude_seen
     taken = np.sort(log.moment[(log.moment < windows.ranker) & (log.grade > 0)])
     end = int(taken[int(FIRST_SHARE * len(taken))]) // DAY * DAY

@@ -18,7 +18,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.encoder import learned_until
 from benchmarks.quality import arguments, describe_run, run_of
 from features.catalogue import active_features
 from pipelines.measure import outcome_of
@@ -28,7 +27,7 @@ from pipelines.rows import Rows
 from pipelines.run import Run, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
-from pipelines.textmodel import Learned, Show
+from pipelines.textmodel import Learned, Show, learn_texts, refit
 from pipelines.train import fit, rows_for_ranker
 from recsys.candidates import CandidateConfig
 from recsys.dataset import concat
@@ -59,7 +58,8 @@ def main() -> None:
             "ranker": config.ranker.model_copy(update=changes),
             "evaluation": config.evaluation.model_copy(update=changes),
         })  # fmt: skip
-        points = [measured(config, show, share, asked.users, asked.rounds)
+        texts = learned_twice(config, show)
+        points = [measured(config, show, texts, share, asked.users, asked.rounds)
                   for share in asked.quotas]  # fmt: skip
     for share, point in zip(asked.quotas, points, strict=True):
         table.add_row(f"{share:g}", f"{point['rows']:.0f}", f"{point['trees']}",
@@ -72,9 +72,18 @@ def main() -> None:
         asked.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
+def learned_twice(config: RunConfig, show: Show) -> tuple[Learned, Learned]:
+    """Return the text side as it is before the ranker window and, refitted, before valid."""
+    prepared = prepare_data(config, show)
+    method, log, windows = method_of(config, prepared), concat(prepared.logs()), prepared.windows
+    first = learn_texts(method.items, log, windows, config, method.exclude_seen, show)
+    return first, refit(first, log.before(windows.valid), windows.unit, config, show)
+
+
 def measured(
-    config: RunConfig, show: Show, share: float, n_users: int, rounds: int
-) -> dict[str, Any]:
+    config: RunConfig, show: Show, texts: tuple[Learned, Learned], share: float, n_users: int,
+    rounds: int,
+) -> dict[str, Any]:  # fmt: skip
     """Fit a ranker at a share of the quotas; return its quality and its times (medians)."""
     own = {name: round(share * value) for name, value in config.candidates
            if name != "history_decay"}  # fmt: skip
@@ -82,10 +91,9 @@ def measured(
     config = config.model_copy(update={"candidates": candidates})
     prepared = prepare_data(config, show)
     run = Run(config, prepared, method_of(config, prepared), Stages(), show)
-    start = prepared.windows.valid
-    learned = learned_until(run, concat(prepared.logs()), start)
+    start, (first, learned) = prepared.windows.valid, texts
     features = active_features(prepared.windows.dated)
-    rows, held = rows_for_ranker(run, learned, learned, {"full": features})
+    rows, held = rows_for_ranker(run, first, learned, {"full": features})
     ranker = fit(run, "full", features, rows, held)
     outcome = outcome_of(run, "valid", run.fitted(learned, start), {"full": ranker}, with_als=False)
     quality = mean_over_requests(model_metrics(outcome, "full")["ndcg_at_10"])

@@ -115,6 +115,7 @@ def learn(
         with stages.measure("refit"):
             if config.ranker.refit:
                 if kept is not second:  # whose valid rows they were
+                    valid_rows.clear()  # before there are others
                     valid_rows = window_rows(run, "valid", kept, names)
                 rankers = refit_rankers(run, rankers, train_rows, valid_rows)
             del train_rows, valid_rows

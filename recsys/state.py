@@ -32,7 +32,7 @@ class StateConfig(BaseModel):
     pair_decay: float = Field(0.8, gt=0, le=1)  # co-visitation: a day (or event) further apart
     pair_days: float = Field(180.0, gt=0)  # half-life of a pair in co-visitation
     neighbours: int = Field(200, ge=1)  # kept for each item
-    ease_items: int = Field(12_500, ge=0, le=50_000)  # in its dense matrix, of most users
+    ease_items: int = Field(12_500, ge=0, le=50_000)  # in EASE: those with most users
     ease_ridge: float = Field(300.0, gt=0)  # how strongly its weights are shrunk, in users
 
 

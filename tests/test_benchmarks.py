@@ -123,3 +123,16 @@ def test_going_on_is_measured_beside_learning_anew(small_world, tmp_path):
     assert all(0 < value <= 1 for later, old, _, _ in ways.values() for value in (later, old))
     assert ways["on from it"][:2] != ways["the first model as it is"][:2]
     assert all(way in done.stdout for way in ways)
+
+
+def test_fewer_candidates_are_timed_beside_their_quality(small_world, tmp_path):
+    done, report = bench("speed", small_world.folder, tmp_path / "out.json", "--users", "20",
+                         "--rounds", "1", "--requests", "60", "--quotas", "0.1", "1",
+                         "--set", "ranker.min_rows_in_leaf=5")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    few, all_ = report["points"]
+    assert 0 < few["rows"] < all_["rows"] <= 48  # items
+    for point in (few, all_):
+        assert 0 < point["ndcg_at_10"] <= 1 and point["trees"] >= 1
+        assert all(point[part] > 0 for part in ("look", "describe", "score", "over_reference"))
+        assert f"{point['users_per_second']:.0f}" in done.stdout
