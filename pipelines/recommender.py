@@ -31,6 +31,7 @@ from recsys.interest import TextModel
 from recsys.ranker import Ranker
 from recsys.related import Related
 from recsys.state import ItemState
+from recsys.threads import in_threads
 
 NEGLIGIBLE = 0.01  # what an item taken so long ago weighs says nothing of its neighbours
 LOOK_BACK = 500  # events of a user that features and neighbour sources look at
@@ -222,10 +223,13 @@ def lists_of(
     k: int,
 ) -> Iterator[tuple[np.ndarray, Lists]]:  # fmt: skip
     """Make the lists of users at one moment, block by block: yield (user codes, their lists)."""
-    for rows in chunks(len(users), len(method.items)):
+
+    def lists_for(rows: np.ndarray) -> tuple[np.ndarray, Lists]:
         some = users[rows]
         block = look(method, snapshot, log, some, np.full(len(some), moment, np.int64))
-        yield some, make_lists(method, snapshot, block, ranker, k)
+        return some, make_lists(method, snapshot, block, ranker, k)
+
+    yield from in_threads(lists_for, chunks(len(users), len(method.items)))
 
 
 def best_rows(

@@ -44,7 +44,10 @@ class Ranker:
         self.features = tuple(features)
 
     def predict(self, table: np.ndarray) -> np.ndarray:
-        """Score feature rows (n_rows, n_features) in the order of `features`; higher is better."""
+        """Score feature rows (n_rows, n_features) in the order of `features`; higher is better.
+
+        On one thread: blocks of rows are scored at the same time (recsys/threads.py).
+        """
         if table.shape[1] != len(self.features):
             raise NotFittedError(
                 f"ranker: {table.shape[1]} features were given, it was trained on "
@@ -52,7 +55,7 @@ class Ranker:
             )
         if not len(table):
             return np.zeros(0)
-        return np.asarray(self.booster.predict(table))
+        return np.asarray(self.booster.predict(table, num_threads=1))
 
     def importance(self) -> dict[str, float]:
         """Return feature -> total gain of its splits, largest first."""

@@ -1,13 +1,19 @@
-"""Text finds nothing for a user without a past, and words nothing without a word in common."""
+"""Text finds nothing for a user without a past, and words nothing without a word in common.
+
+Lists are the same however many threads make them.
+"""
 
 import numpy as np
 import pytest
+import torch
 
-from pipelines.recommender import Method, look, snapshot_of
+from features.catalogue import active_features
+from pipelines.recommender import Method, chunks, lists_of, look, snapshot_of
 from pipelines.textmodel import distinct_texts, words_in_common
 from recsys.candidates import TEXT_SOURCES, CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items
 from recsys.interest import TextModel, UserPooling
+from recsys.ranker import RankerConfig, refit_ranker
 from recsys.related import related_items
 from recsys.state import StateConfig, state_at
 
@@ -76,3 +82,26 @@ def test_a_cold_user_in_the_block_changes_nobody_elses_candidates(log_of, shared
     np.testing.assert_array_equal(among.item, alone.item)
     for name in TEXT_SOURCES:
         np.testing.assert_array_equal(among.rank[name], alone.rank[name])
+
+
+def test_threads_change_no_list(log_of):
+    method, snapshot, log = world(log_of, shared=True)
+    features, rng = active_features(dated=True), np.random.default_rng(1)
+    table = rng.random((600, len(features))).astype(np.float32)
+    sample = table, (rng.random(600) < 0.3).astype(np.int64), np.full(20, 30)
+    ranker = refit_ranker([sample], features, RankerConfig(min_rows_in_leaf=5), seed=0, trees=30)
+    users = np.tile(log.users, 100)
+    assert len(list(chunks(len(users), N_ITEMS))) == 3
+
+    def lists(threads):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        made = list(lists_of(method, snapshot, log, users, MOMENT, ranker, 5))
+        torch.set_num_threads(before)
+        return made
+
+    for (one, alone), (same, among) in zip(lists(1), lists(3), strict=True):
+        np.testing.assert_array_equal(one, same)
+        for name in ("request", "rank", "item", "score", "source", "reason"):
+            np.testing.assert_array_equal(getattr(alone, name), getattr(among, name))
+    assert len(np.unique(alone.score)) > 5
