@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from features.catalogue import active_features
 from pipelines import tracking
 from pipelines.config import fingerprint
@@ -22,7 +20,7 @@ from pipelines.figures import draw_report
 from pipelines.measure import choose_refit, described, outcome_of, unseen_catalogue
 from pipelines.model import ModelCard, has_seen, save_model
 from pipelines.report import by_path, continued_values, headline, without_nan
-from pipelines.rows import Rows, ranker_rows, sampler
+from pipelines.rows import Rows, ranker_rows, samplers
 from pipelines.run import Run, git_commit, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
@@ -161,11 +159,11 @@ def window_rows(
     """Make the rows of one window, as the text side `learned` sees it."""
     config, stream = run.config, {"ranker": 10, "valid": 11}[window]
     requests = run.requests(window, config.ranker.max_requests, stream)
-    span, rng = run.prepared.windows.span(window), np.random.default_rng([config.seed, stream + 10])
+    span = run.prepared.windows.span(window)
+    choose = samplers(names, config.ranker.negatives, (config.seed, stream + 10))
     return ranker_rows(
         run.prepared, run.method, run.fitted(learned, span[0]), requests, span, config.state,
-        names, sampler(config.ranker.negatives, rng),
-        run.progress(f"rows, {window} window", requests),
+        names, choose, run.progress(f"rows, {window} window", requests),
     )  # fmt: skip
 
 
