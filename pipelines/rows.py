@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -14,25 +13,12 @@ from pipelines.prepared import Prepared
 from pipelines.recommender import Block, Method, Snapshot, table_of
 from pipelines.windows import Fitted, walk
 from recsys.candidates import Candidates
-from recsys.ranker import Sample, training_rows
+from recsys.ranker import Rows, group_sizes, training_rows
 from recsys.split import Requests
 from recsys.state import StateConfig
 
 # (request, grade) of candidate rows -> rows to learn from, requests back to back
 Choose: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Training rows of a ranker, requests back to back."""
-
-    table: np.ndarray  # (n_rows, n_features) float32
-    grade: np.ndarray  # (n_rows,) int64
-    group: np.ndarray  # (n_requests,) int64 rows of each request
-
-    def sample(self) -> Sample:
-        """Return them as a ranker takes them."""
-        return self.table, self.grade, self.group
 
 
 def samplers(names: Iterable[str], negatives: int, seed: tuple[int, ...]) -> dict[str, Choose]:
@@ -99,5 +85,4 @@ def _rows(
     grade = np.where(taken[at] == keys, some.grade[at].astype(np.int64), 0)
     kept = choose(rows.request, grade)
     table = table_of(method, snapshot, block, features, rows)
-    group = np.unique(rows.request[kept], return_counts=True)[1]
-    return Rows(table[kept], grade[kept], group)
+    return Rows(table[kept], grade[kept], group_sizes(rows.request[kept]))

@@ -20,14 +20,14 @@ from pipelines.figures import draw_report
 from pipelines.measure import choose_refit, described, outcome_of, unseen_catalogue
 from pipelines.model import ModelCard, has_seen, save_model
 from pipelines.report import by_path, continued_values, headline, without_nan
-from pipelines.rows import Rows, ranker_rows, samplers
+from pipelines.rows import ranker_rows, samplers
 from pipelines.run import Run, git_commit, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show, learn_texts, refit
 from recsys.dataset import concat
 from recsys.errors import ConfigError
-from recsys.ranker import Ranker, fit_ranker, refit_ranker
+from recsys.ranker import Ranker, Rows, fit_ranker, refit_ranker
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,9 @@ def fit(
                 f"events: in the {window} window no candidate was ever taken, so a ranker cannot "
                 "learn; bring a longer log, or raise the quotas under [candidates]"
             )
-    train_set, valid_set = (some.sample() for some in rows.values())
     most = run.config.ranker.max_trees
     return fit_ranker(
-        train_set, valid_set, features, run.config.ranker, run.config.seed,
+        rows["ranker"], rows["valid"], features, run.config.ranker, run.config.seed,
         lambda tree, ndcg: run.show(f"fit {name}", tree, most, f"valid NDCG@10 {ndcg:.4f}"),
     )  # fmt: skip
 
@@ -200,7 +199,7 @@ def refit_rankers(
     """
     found = {}
     for name, ranker in rankers.items():
-        samples = [rows.pop(name).sample() for rows in (train_rows, valid_rows)]
+        samples = [rows.pop(name) for rows in (train_rows, valid_rows)]
         found[name] = refit_ranker(samples, ranker.features, run.config.ranker, run.config.seed,
                                    ranker.trees)  # fmt: skip
         run.show("refit rankers", len(found), len(rankers), name)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import lightgbm
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from recsys.errors import ConfigError, NotFittedError
-
-# feature rows (n_rows, n_features) float32, grades (n_rows,), rows of each request (n_requests,);
-# requests back to back
-Sample: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
+from recsys.errors import ConfigError, NotFittedError, SchemaError
 
 
 class RankerConfig(BaseModel):
@@ -34,6 +31,29 @@ class RankerConfig(BaseModel):
     max_requests: int = Field(25_000, ge=1)  # of each window it learns from, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each of these requests
     refit: bool = True  # learn again on the ranker and valid windows together, as many trees
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a ranker learns from: candidates described and labelled, requests back to back.
+
+    Raises:
+        SchemaError: the groups are not those of the rows.
+    """
+
+    table: np.ndarray  # (n_rows, n_features) float32
+    grade: np.ndarray  # (n_rows,) int64
+    group: np.ndarray  # (n_requests,) int64 rows of each request
+
+    def __post_init__(self) -> None:
+        n_rows, in_groups = len(self.table), int(self.group.sum())
+        if not n_rows == len(self.grade) == in_groups or (self.group < 1).any():
+            raise SchemaError(
+                f"ranker rows: {n_rows:,} rows have {len(self.grade):,} grades and "
+                f"{len(self.group):,} groups of {self.group.min(initial=n_rows):,} rows or more, "
+                f"{in_groups:,} in all; each row needs a grade, each request a group of at least "
+                "one row, and the groups must add up to the rows"
+            )
 
 
 class Ranker:
@@ -76,8 +96,8 @@ def ranker_from_text(text: str, features: Sequence[str]) -> Ranker:
 
 
 def fit_ranker(
-    train: Sample,
-    valid: Sample,
+    train: Rows,
+    valid: Rows,
     features: Sequence[str],
     config: RankerConfig,
     seed: int,
@@ -104,8 +124,8 @@ def fit_ranker(
         if env.evaluation_result_list:
             on_tree(env.iteration + 1, env.evaluation_result_list[0][2])
 
-    data = _dataset([train[0]], *train[1:], params)
-    held = lightgbm.Dataset(valid[0], valid[1], group=valid[2], reference=data)
+    data = _dataset([train], params)
+    held = lightgbm.Dataset(valid.table, valid.grade, group=valid.group, reference=data)
     stop = lightgbm.early_stopping(config.early_stopping_trees, verbose=False)
     booster = lightgbm.train(params, data, config.max_trees, [held], callbacks=[stop, report])
     kept = booster.model_to_string(num_iteration=booster.best_iteration)
@@ -113,23 +133,20 @@ def fit_ranker(
 
 
 def refit_ranker(
-    samples: Sequence[Sample], features: Sequence[str], config: RankerConfig, seed: int, trees: int
+    samples: Sequence[Rows], features: Sequence[str], config: RankerConfig, seed: int, trees: int
 ) -> Ranker:
     """Fit LambdaRank anew on several windows' rows together, `trees` trees, nothing held back."""
-    tables, grades, groups = zip(*samples, strict=True)
     params = _params(config, seed, samples)
-    data = _dataset(list(tables), np.concatenate(grades), np.concatenate(groups), params)
-    booster = lightgbm.train(params, data, trees)
-    return Ranker(booster, features)
+    return Ranker(lightgbm.train(params, _dataset(samples, params), trees), features)
 
 
-def _params(config: RankerConfig, seed: int, samples: Sequence[Sample]) -> dict[str, Any]:
+def _params(config: RankerConfig, seed: int, samples: Sequence[Rows]) -> dict[str, Any]:
     """Say the settings in LightGBM's words.
 
     Raises:
         ConfigError: `label_gain` has no gain for some grade.
     """
-    top = int(max(grade.max(initial=1) for _, grade, _ in samples))
+    top = int(max(rows.grade.max(initial=1) for rows in samples))
     gain = list(config.label_gain) or [2.0**grade - 1 for grade in range(top + 1)]
     if len(gain) <= top:
         raise ConfigError(
@@ -146,12 +163,35 @@ def _params(config: RankerConfig, seed: int, samples: Sequence[Sample]) -> dict[
     }  # fmt: skip
 
 
-def _dataset(
-    tables: list[np.ndarray], grade: np.ndarray, group: np.ndarray, params: dict[str, Any]
-) -> lightgbm.Dataset:
+def _dataset(samples: Sequence[Rows], params: dict[str, Any]) -> lightgbm.Dataset:
     """Lay tables out one below the other, uncopied; LightGBM forbids some characters in names."""
+    grade, group = (
+        np.concatenate([getattr(rows, name) for rows in samples]) for name in ("grade", "group")
+    )
+    tables = [rows.table for rows in samples]
     names = [f"f{at}" for at in range(tables[0].shape[1])]
     return lightgbm.Dataset(tables, grade, group=group, feature_name=names, params=params)
+
+
+def group_sizes(request: np.ndarray) -> np.ndarray:
+    """Return how many rows each request has, in their order: LightGBM's groups.
+
+    Args:
+        request: (n_rows,) of each row.
+
+    Returns:
+        (n_requests,) int64.
+
+    Raises:
+        SchemaError: the rows of a request are not back to back.
+    """
+    sizes = np.diff(np.append(_starts(request), len(request)))
+    if len(np.unique(request)) != len(sizes):
+        raise SchemaError(
+            f"ranker rows: {len(np.unique(request)):,} requests lie in {len(sizes):,} pieces; the "
+            "rows of each request must be back to back"
+        )
+    return sizes
 
 
 def training_rows(
@@ -173,8 +213,13 @@ def training_rows(
     """
     chance = rng.random(len(request))
     order = np.lexsort((chance, grade > 0, request))  # within a request: not taken first
-    starts = np.flatnonzero(np.append(True, request[1:] != request[:-1])[: len(request)])
+    starts = _starts(request)
     place = np.arange(len(request)) - np.repeat(starts, np.diff(np.append(starts, len(request))))
     taught = np.isin(request, request[grade > 0])
     kept = order[(taught & ((grade[order] > 0) | (place < negatives)))]
     return np.asarray(kept[np.lexsort((rng.random(len(kept)), request[kept]))])
+
+
+def _starts(request: np.ndarray) -> np.ndarray:
+    """Return the rows at which another request begins than that of the row above."""
+    return np.flatnonzero(np.append(True, request[1:] != request[:-1])[: len(request)])
