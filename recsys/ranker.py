@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import lightgbm
 import numpy as np
@@ -28,6 +29,7 @@ class RankerConfig(BaseModel):
     l2: float = Field(50.0, ge=0)
     truncation: int = Field(30, ge=1)  # ranks that matter to the loss
     label_gain: tuple[float, ...] = ()  # gain of grade 0, 1, 2...; empty = 2**grade - 1
+    monotone: dict[str, Literal[-1, 1]] = {}  # feature -> 1: score only rises with it, -1: falls
     max_requests: int = Field(25_000, ge=1)  # of each window it learns from, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each of these requests
     refit: bool = True  # learn again on the ranker and valid windows together, as many trees
@@ -118,7 +120,7 @@ def fit_ranker(
 
     Source: Burges, "From RankNet to LambdaRank to LambdaMART" (MSR-TR-2010-82).
     """
-    params = _params(config, seed, [train, valid])
+    params = _params(features, config, seed, [train, valid])
 
     def report(env: lightgbm.callback.CallbackEnv) -> None:
         if env.evaluation_result_list:
@@ -136,11 +138,29 @@ def refit_ranker(
     samples: Sequence[Rows], features: Sequence[str], config: RankerConfig, seed: int, trees: int
 ) -> Ranker:
     """Fit LambdaRank anew on several windows' rows together, `trees` trees, nothing held back."""
-    params = _params(config, seed, samples)
+    params = _params(features, config, seed, samples)
     return Ranker(lightgbm.train(params, _dataset(samples, params), trees), features)
 
 
-def _params(config: RankerConfig, seed: int, samples: Sequence[Rows]) -> dict[str, Any]:
+def check_monotone(features: Collection[str], config: RankerConfig) -> None:
+    """Refuse a constraint on what is not among the features.
+
+    Raises:
+        ConfigError: `monotone` names a feature that does not exist or is off.
+    """
+    for name in config.monotone:
+        if name not in features:
+            near = difflib.get_close_matches(name, features, 1)
+            hint = f"did you mean {near[0]!r}?" if near else "docs/features.md lists them all"
+            raise ConfigError(
+                f"ranker.monotone: no feature that the ranker sees is called {name!r} (those of "
+                f"features.off are off, and without dates those that need days); {hint}"
+            )
+
+
+def _params(
+    features: Sequence[str], config: RankerConfig, seed: int, samples: Sequence[Rows]
+) -> dict[str, Any]:
     """Say the settings in LightGBM's words.
 
     Raises:
@@ -153,7 +173,7 @@ def _params(config: RankerConfig, seed: int, samples: Sequence[Rows]) -> dict[st
             f"ranker.label_gain: {len(gain)} gains were given, but grades go up to {top}; give one "
             f"for each grade from 0 to {top}, or none at all"
         )
-    return {
+    params = {
         "objective": "lambdarank", "metric": "ndcg", "eval_at": [10], "label_gain": gain,
         "learning_rate": config.learning_rate, "num_leaves": config.leaves,
         "min_data_in_leaf": config.min_rows_in_leaf, "feature_fraction": config.feature_fraction,
@@ -161,6 +181,9 @@ def _params(config: RankerConfig, seed: int, samples: Sequence[Rows]) -> dict[st
         "lambdarank_truncation_level": config.truncation, "seed": seed, "verbosity": -1,
         "deterministic": True, "force_row_wise": True,
     }  # fmt: skip
+    if config.monotone:
+        params["monotone_constraints"] = [config.monotone.get(name, 0) for name in features]
+    return params
 
 
 def _dataset(samples: Sequence[Rows], params: dict[str, Any]) -> lightgbm.Dataset:

@@ -9,6 +9,7 @@ from recsys.errors import ConfigError, NotFittedError, SchemaError
 from recsys.ranker import (
     RankerConfig,
     Rows,
+    check_monotone,
     fit_ranker,
     group_sizes,
     ranker_from_text,
@@ -193,3 +194,38 @@ def test_another_order_inside_the_requests_is_almost_the_same_ranker():
     )  # fmt: skip
     alike = [np.corrcoef(score, other)[0, 1] for other in others]
     assert 0.99 < min(alike) <= max(alike) < 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_under_a_constraint_the_score_never_turns_as_the_feature_rises(sign):
+    """In a world where without the constraint it does: the grade is best in the middle."""
+    rng, n = np.random.default_rng(0), 200 * 12
+    table = rng.normal(size=(n, 3)).astype(np.float32)
+    hill = np.exp(-(table[:, 1] ** 2)) + 0.3 * table[:, 1] + rng.normal(0, 0.2, n) > 0.8
+    rows = Rows(table, (hill + (table[:, 0] > 1)).astype(int), np.full(200, 12))
+    rising = np.repeat(rng.normal(size=(300, 1, 3)), 30, axis=1).astype(np.float32)
+    rising[:, :, 1] = np.linspace(-3, 3, 30)
+    rising[:, :, 2] = np.where(rng.random((300, 1)) < 0.2, np.nan, rising[:, :, 2])
+    steps = {}
+    for name, monotone in (("free", {}), ("bound", {"truth": sign})):
+        config = CONFIG.model_copy(update={"monotone": monotone, "max_trees": 40})
+        score = refit_ranker([rows], FEATURES, config, 0, 40).predict(rising.reshape(-1, 3))
+        steps[name] = sign * np.diff(score.reshape(300, 30), axis=1)
+    assert (steps["free"] < 0).any(axis=1).mean() > 0.9
+    assert (steps["bound"] >= 0).all() and (steps["bound"] > 0).any()
+
+
+def test_each_constraint_is_on_the_feature_it_names():
+    config = CONFIG.model_copy(update={"monotone": {FEATURES[2]: -1, "absent here": 1}})
+    text = refit_ranker([world(0)], FEATURES, config, 0, 5).to_text()
+    assert "monotone_constraints=0 0 -1\n" in text
+
+
+def test_a_constraint_on_no_feature_is_refused_in_words():
+    features = ("item_price", "repeat")
+    check_monotone(features, RankerConfig(monotone={"repeat": 1}))
+    for name, said in (("item_prise", "did you mean 'item_price'"), ("x", "features.md lists")):
+        with pytest.raises(ConfigError, match=f"ranker.monotone: no feature .* {name!r}.*{said}"):
+            check_monotone(features, RankerConfig(monotone={"repeat": 1, name: -1}))
+    with pytest.raises(ValueError, match="Input should be -1 or 1"):
+        RankerConfig(monotone={"repeat": 2})
