@@ -13,7 +13,7 @@ from pipelines.prepared import Prepared
 from pipelines.recommender import Block, Method, Snapshot, table_of
 from pipelines.windows import Fitted, walk
 from recsys.candidates import Candidates
-from recsys.ranker import Rows, group_sizes, training_rows
+from recsys.ranker import Rows, concat_rows, group_sizes, training_rows
 from recsys.split import Requests
 from recsys.state import StateConfig
 
@@ -63,14 +63,7 @@ def ranker_rows(
             rows = block.candidates if name == "full" else without_text(block.candidates)
             parts[name].append(_rows(method, snapshot, some, block, rows, features, choose[name]))
         on_block(len(some))
-    return {
-        name: Rows(
-            np.concatenate([part.table for part in some]),
-            np.concatenate([part.grade for part in some]),
-            np.concatenate([part.group for part in some]),
-        )
-        for name, some in parts.items()
-    }
+    return {name: concat_rows(some) for name, some in parts.items()}
 
 
 def _rows(
@@ -85,4 +78,15 @@ def _rows(
     grade = np.where(taken[at] == keys, some.grade[at].astype(np.int64), 0)
     kept = choose(rows.request, grade)
     table = table_of(method, snapshot, block, features, rows)
-    return Rows(table[kept], grade[kept], group_sizes(rows.request[kept]))
+    value = None
+    if some.value is not None:
+        value = _mean_value(some, some.value)[np.unique(rows.request[kept])]
+    return Rows(table[kept], grade[kept], group_sizes(rows.request[kept]), value)
+
+
+def _mean_value(requests: Requests, value: np.ndarray) -> np.ndarray:
+    """(n_requests,) float64: mean of the values known of what each took, NaN where none is."""
+    request = np.repeat(np.arange(len(requests)), np.diff(requests.indptr))[np.isfinite(value)]
+    total = np.bincount(request, value[np.isfinite(value)], len(requests))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / np.bincount(request, minlength=len(requests)))

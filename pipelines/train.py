@@ -27,7 +27,7 @@ from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show, learn_texts, refit
 from recsys.dataset import concat
 from recsys.errors import ConfigError
-from recsys.ranker import Ranker, Rows, check_monotone, fit_ranker, refit_ranker
+from recsys.ranker import Ranker, Rows, check_ranker, fit_ranker, refit_ranker
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def learn(
         name: active_features(windows.dated, config.features.off, name == "full")
         for name in ("full", "ranker_without_text")
     }
-    check_monotone(names["full"], config.ranker)
+    check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)
     with tracking.run("encoder", tags, nested=True), stages.measure("encoder"):
         given = (run.method.items, log, windows, config, run.method.exclude_seen, run.show)
         if start is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import lightgbm
@@ -30,6 +30,7 @@ class RankerConfig(BaseModel):
     truncation: int = Field(30, ge=1)  # ranks that matter to the loss
     label_gain: tuple[float, ...] = ()  # gain of grade 0, 1, 2...; empty = 2**grade - 1
     monotone: dict[str, Literal[-1, 1]] = {}  # feature -> 1: score only rises with it, -1: falls
+    weight_by: Literal["none", "value"] = "none"  # a request: equal, or log1p of its events' value
     max_requests: int = Field(25_000, ge=1)  # of each window it learns from, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each of these requests
     refit: bool = True  # learn again on the ranker and valid windows together, as many trees
@@ -46,6 +47,7 @@ class Rows:
     table: np.ndarray  # (n_rows, n_features) float32
     grade: np.ndarray  # (n_rows,) int64
     group: np.ndarray  # (n_requests,) int64 rows of each request
+    value: np.ndarray | None = None  # (n_requests,) mean value of what was taken, NaN = unknown
 
     def __post_init__(self) -> None:
         n_rows, in_groups = len(self.table), int(self.group.sum())
@@ -56,6 +58,16 @@ class Rows:
                 f"{in_groups:,} in all; each row needs a grade, each request a group of at least "
                 "one row, and the groups must add up to the rows"
             )
+
+
+def concat_rows(parts: Sequence[Rows]) -> Rows:
+    """Put rows of the same columns behind each other."""
+    columns = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in fields(Rows)
+        if getattr(parts[0], field.name) is not None
+    }
+    return Rows(**columns)
 
 
 class Ranker:
@@ -126,7 +138,7 @@ def fit_ranker(
         if env.evaluation_result_list:
             on_tree(env.iteration + 1, env.evaluation_result_list[0][2])
 
-    data = _dataset([train], params)
+    data = _dataset([train], config, params)
     held = lightgbm.Dataset(valid.table, valid.grade, group=valid.group, reference=data)
     stop = lightgbm.early_stopping(config.early_stopping_trees, verbose=False)
     booster = lightgbm.train(params, data, config.max_trees, [held], callbacks=[stop, report])
@@ -139,14 +151,19 @@ def refit_ranker(
 ) -> Ranker:
     """Fit LambdaRank anew on several windows' rows together, `trees` trees, nothing held back."""
     params = _params(features, config, seed, samples)
-    return Ranker(lightgbm.train(params, _dataset(samples, params), trees), features)
+    return Ranker(lightgbm.train(params, _dataset(samples, config, params), trees), features)
 
 
-def check_monotone(features: Collection[str], config: RankerConfig) -> None:
-    """Refuse a constraint on what is not among the features.
+def check_ranker(features: Collection[str], columns: Collection[str], config: RankerConfig) -> None:
+    """Refuse settings that name what is not there.
+
+    Args:
+        features: that the ranker sees.
+        columns: that the events have.
+        config: settings.
 
     Raises:
-        ConfigError: `monotone` names a feature that does not exist or is off.
+        ConfigError: `monotone` names another feature, or `weight_by` another column.
     """
     for name in config.monotone:
         if name not in features:
@@ -156,6 +173,11 @@ def check_monotone(features: Collection[str], config: RankerConfig) -> None:
                 f"ranker.monotone: no feature that the ranker sees is called {name!r} (those of "
                 f"features.off are off, and without dates those that need days); {hint}"
             )
+    if config.weight_by != "none" and config.weight_by not in columns:
+        raise ConfigError(
+            f"ranker.weight_by = {config.weight_by!r}, but the events have no such column; name "
+            f"yours with data.columns.events.{config.weight_by} = '...', or weigh by 'none'"
+        )
 
 
 def _params(
@@ -186,14 +208,39 @@ def _params(
     return params
 
 
-def _dataset(samples: Sequence[Rows], params: dict[str, Any]) -> lightgbm.Dataset:
+def _dataset(
+    samples: Sequence[Rows], config: RankerConfig, params: dict[str, Any]
+) -> lightgbm.Dataset:
     """Lay tables out one below the other, uncopied; LightGBM forbids some characters in names."""
+    tables = [rows.table for rows in samples]
     grade, group = (
         np.concatenate([getattr(rows, name) for rows in samples]) for name in ("grade", "group")
     )
-    tables = [rows.table for rows in samples]
+    weight = None
+    if config.weight_by == "value":
+        values = [np.full(len(rows.group), np.nan) if rows.value is None else rows.value
+                  for rows in samples]  # fmt: skip
+        weight = np.repeat(value_weights(np.concatenate(values)), group)
     names = [f"f{at}" for at in range(tables[0].shape[1])]
-    return lightgbm.Dataset(tables, grade, group=group, feature_name=names, params=params)
+    return lightgbm.Dataset(tables, grade, group=group, weight=weight, feature_name=names,
+                            params=params)  # fmt: skip
+
+
+def value_weights(value: np.ndarray) -> np.ndarray:
+    """Weigh requests by log1p of their value over the mean value; the mean weight is 1.
+
+    Args:
+        value: (n_requests,) in any unit; below 0 counts as 0. NaN = unknown, which weighs 1.
+
+    Returns:
+        (n_requests,) float64, the same in any other unit.
+    """
+    weight, known = np.ones(len(value)), np.isfinite(value)
+    worth = np.maximum(value[known], 0)
+    if worth.any():
+        logs = np.log1p(worth / worth.mean())
+        weight[known] = logs / logs.mean()
+    return weight
 
 
 def group_sizes(request: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What one ranker learns from depends on nothing that only the other one sees."""
+"""Training rows are of what could be had, and one ranker's depend on nothing of the other's."""
 
 from dataclasses import replace
 
@@ -39,6 +39,7 @@ def prepared(tmp_path_factory):
         "item_id": items["item_id"].to_numpy()[np.minimum(rng.geometric(0.06, n), N_ITEMS) - 1],
         "timestamp": pd.Timestamp("2026-01-01", tz="UTC") + minutes,
         "event_type": rng.choice(["view", "buy", "shown"], n, p=[0.4, 0.1, 0.5]),
+        "value": rng.choice([np.nan, 1.0, 4.0], n),
     })  # fmt: skip
     rules = {"view": {"grade": 1}, "buy": {"grade": 2}, "shown": {"grade": 0}}
     config = DataConfig(event_types=rules, bucket_rows=600)
@@ -54,14 +55,18 @@ def text_model(items: Items, seed: int) -> TextModel:
     return TextModel(np.arange(N_ITEMS), frozen, tuned, pooling, words_in_common(items, 20))
 
 
-def rows_of(prepared, names=NAMES, seed=0, texts=0, **changes):
-    """Make the rows of the ranker window, three negatives a request."""
+def rows_of(prepared, names=NAMES, seed=0, texts=0, choose=None, **changes):
+    """Make the rows of the ranker window, three negatives a request unless told to `choose`."""
     items, config, span = prepared.items(), StateConfig(), prepared.windows.span("ranker")
     method = replace(Method(items, QUOTAS, dated=True, exclude_seen=False), **changes)
     related = related_items(prepared.buckets(), span[0], N_ITEMS, config)
     fitted = Fitted(span[0], text_model(items, texts), related)
     return ranker_rows(prepared, method, fitted, window_requests(prepared, "ranker"), span, config,
-                       names, samplers(names, 3, (seed, 20)))  # fmt: skip
+                       names, choose or samplers(names, 3, (seed, 20)))  # fmt: skip
+
+
+def every_row(request, grade):
+    return np.arange(len(request))
 
 
 def assert_same(one, other):
@@ -88,3 +93,13 @@ def test_another_seed_samples_other_negatives(prepared):
     one, other = (rows_of(prepared, seed=seed)["ranker_without_text"] for seed in (0, 1))
     assert not np.array_equal(one.table, other.table, equal_nan=True)
     assert (one.table.shape, one.grade.sum()) == (other.table.shape, other.grade.sum())
+
+
+def test_a_request_is_worth_the_mean_of_what_it_took(prepared):
+    rows = rows_of(prepared, {"full": NAMES["full"]}, choose={"full": every_row})["full"]
+    values = [part.value[start:end] for part in window_requests(prepared, "ranker")
+              for start, end in zip(part.indptr, part.indptr[1:], strict=False)]  # fmt: skip
+    assert len(values) == len(rows.value) > 20 and np.isnan(rows.value).any()
+    for found, value in zip(rows.value, values, strict=True):
+        known = value[~np.isnan(value)]
+        assert found == known.mean() if len(known) else np.isnan(found)

@@ -4,17 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys.errors import ConfigError, NotFittedError, SchemaError
 from recsys.ranker import (
     RankerConfig,
     Rows,
-    check_monotone,
+    check_ranker,
+    concat_rows,
     fit_ranker,
     group_sizes,
     ranker_from_text,
     refit_ranker,
     training_rows,
+    value_weights,
 )
 
 FEATURES = ("noise", "truth", "name, with: odd [signs]")
@@ -223,9 +227,73 @@ def test_each_constraint_is_on_the_feature_it_names():
 
 def test_a_constraint_on_no_feature_is_refused_in_words():
     features = ("item_price", "repeat")
-    check_monotone(features, RankerConfig(monotone={"repeat": 1}))
+    check_ranker(features, (), RankerConfig(monotone={"repeat": 1}))
     for name, said in (("item_prise", "did you mean 'item_price'"), ("x", "features.md lists")):
         with pytest.raises(ConfigError, match=f"ranker.monotone: no feature .* {name!r}.*{said}"):
-            check_monotone(features, RankerConfig(monotone={"repeat": 1, name: -1}))
+            check_ranker(features, (), RankerConfig(monotone={"repeat": 1, name: -1}))
     with pytest.raises(ValueError, match="Input should be -1 or 1"):
         RankerConfig(monotone={"repeat": 2})
+
+
+def test_a_weight_by_a_column_that_is_not_there_is_refused_in_words():
+    config = RankerConfig(weight_by="value")
+    check_ranker((), ("user_id", "value"), config)
+    with pytest.raises(ConfigError, match="weight_by = 'value', but the events have no such col"):
+        check_ranker((), ("user_id", "price"), config)
+
+
+def test_a_request_weighs_the_logarithm_of_its_value():
+    weight = value_weights(np.array([0.0, 1.0, 3.0, np.nan, -5.0]))  # mean value of the four: 1
+    logs = np.log([1.0, 2.0, 4.0, 1.0])
+    np.testing.assert_allclose(weight[[0, 1, 2, 4]], logs / logs.mean())
+    assert weight[3] == 1
+    for nothing in ([np.nan, np.nan], [0.0, -1.0], []):
+        assert value_weights(np.array(nothing)).tolist() == [1.0] * len(nothing)
+
+
+@given(value=st.lists(st.floats(0, 1e6), min_size=1), factor=st.floats(1e-3, 1e3))
+def test_the_unit_of_value_does_not_matter(value, factor):
+    weight = value_weights(np.array(value))
+    np.testing.assert_allclose(value_weights(factor * np.array(value)), weight, rtol=1e-6)
+    assert np.isclose(weight.mean(), 1)
+
+
+def two_kinds(seed: int) -> Rows:
+    """Requests of value 9, where the second feature tells, and of value 1, where the third does."""
+    rows, dear = world(seed, n_requests=120), np.arange(120) % 2 > 0
+    turned = np.repeat(dear, 12)[:, None]
+    table = np.where(turned, rows.table, rows.table[:, [0, 2, 1]])
+    return replace(rows, table=table, value=np.where(dear, 9.0, 1.0))
+
+
+def test_what_is_worth_more_is_learned_from_more():
+    by_value = CONFIG.model_copy(update={"weight_by": "value"})
+    equal, weighed = (refit_ranker([two_kinds(0), two_kinds(1)], FEATURES, config, 0, 20)
+                      for config in (CONFIG, by_value))  # fmt: skip
+    one, other = (ranker.importance() for ranker in (equal, weighed))
+    ratio = one["truth"] / one[FEATURES[2]]
+    assert 0.5 < ratio < 2 and other["truth"] / other[FEATURES[2]] > 2 * ratio
+    table = world(2).table
+    for changed in (
+        replace(two_kinds(0), value=None),
+        two_kinds(0),
+    ):  # not asked for, not looked at
+        again = refit_ranker([changed, two_kinds(1)], FEATURES, CONFIG, 0, 20)
+        np.testing.assert_array_equal(again.predict(table), equal.predict(table))
+
+
+def test_doubling_all_values_changes_nothing():
+    config = CONFIG.model_copy(update={"weight_by": "value"})
+    rows, held = two_kinds(0), two_kinds(1)
+    double = [replace(some, value=2 * some.value) for some in (rows, held)]
+    one, other = (fit_ranker(*some, FEATURES, config, seed=0) for some in ((rows, held), double))
+    assert one.trees > 1 and one.to_text() == other.to_text()
+
+
+def test_rows_put_behind_each_other_are_all_there():
+    one, other = two_kinds(0), two_kinds(1)
+    both = concat_rows([one, other])
+    np.testing.assert_array_equal(both.table, np.concatenate([one.table, other.table]))
+    np.testing.assert_array_equal(both.grade, np.concatenate([one.grade, other.grade]))
+    assert both.group.tolist() == [12] * 240 and both.value.tolist() == [1.0, 9.0] * 120
+    assert concat_rows([world(0), world(1)]).value is None
