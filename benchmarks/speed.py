@@ -31,7 +31,8 @@ from pipelines.train import fit, rows_for_ranker
 from recsys.candidates import CandidateConfig
 from recsys.dataset import concat
 from recsys.evaluation import mean_over_requests
-from recsys.ranker import Ranker, Rows
+from recsys.ranker import Ranker
+from recsys.rows import Rows
 from recsys.state import state_at
 
 REFERENCE = {"objective": "binary", "num_leaves": 31, "verbosity": -1, "seed": 0}

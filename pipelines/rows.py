@@ -13,7 +13,7 @@ from pipelines.prepared import Prepared
 from pipelines.recommender import Block, Method, Snapshot, table_of
 from pipelines.windows import Fitted, walk
 from recsys.candidates import Candidates
-from recsys.ranker import Rows, concat_rows, group_sizes, training_rows
+from recsys.rows import Rows, concat_rows, group_sizes, training_rows
 from recsys.split import Requests
 from recsys.state import StateConfig
 

@@ -27,7 +27,8 @@ from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show, learn_texts, refit
 from recsys.dataset import concat
 from recsys.errors import ConfigError
-from recsys.ranker import Ranker, Rows, check_ranker, fit_ranker, refit_ranker
+from recsys.ranker import Ranker, check_ranker, fit_ranker, refit_ranker
+from recsys.rows import Rows
 
 
 @dataclass(frozen=True)
