@@ -23,7 +23,6 @@ from features.catalogue import active_features
 from pipelines.measure import outcome_of
 from pipelines.recommender import lists_of, look, snapshot_of, table_of
 from pipelines.report import model_metrics
-from pipelines.rows import Rows
 from pipelines.run import Run, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
@@ -33,6 +32,7 @@ from recsys.candidates import CandidateConfig
 from recsys.dataset import concat
 from recsys.evaluation import mean_over_requests
 from recsys.ranker import Ranker
+from recsys.rows import Rows
 from recsys.state import state_at
 
 REFERENCE = {"objective": "binary", "num_leaves": 31, "verbosity": -1, "seed": 0}

@@ -121,7 +121,7 @@ def _type(field: FieldInfo) -> str:
 def _annotation(kind: Any) -> str:
     inner = get_args(kind)
     if get_origin(kind) is Literal:
-        return " or ".join(f'"{value}"' for value in inner)
+        return " or ".join(json.dumps(value) for value in inner)
     if get_origin(kind) is tuple:
         return f"list of {_annotation(inner[0])}"
     if get_origin(kind) is dict:

@@ -30,6 +30,7 @@ from recsys.errors import ConfigError
 from recsys.schema import Column, Table
 from recsys.split import Protocol, Windows
 
+DETAILS = {"value": np.nan}  # columns of events that few look at -> what stands for unknown
 VERSION = 3  # of layout and windows; a folder of another version is prepared anew
 
 
@@ -93,15 +94,17 @@ class Prepared:
         """Return the (n_users,) ids by user code: object (str) or int64."""
         return _array(pq.read_table(self.folder / "users.parquet", columns=["user_id"])["user_id"])
 
-    def bucket(self, i: int) -> Log:
-        """Read the events of bucket `i`."""
+    def bucket(self, i: int, details: bool = False) -> Log:
+        """Read the events of bucket `i`; with `details` also the `DETAILS` that the table has."""
         names = ["user_code", "item_code", "moment", "grade", "weight", "price"]
-        table: Table = pq.read_table(bucket_path(self.folder, i), columns=names)
+        more = self.manifest.columns_used["events"].keys() & DETAILS.keys() if details else set()
+        table: Table = pq.read_table(bucket_path(self.folder, i), columns=[*names, *more])
         user, item, moment, grade, weight = (table[name].to_numpy() for name in names[:5])
         starts = np.flatnonzero(np.diff(user, prepend=-1))
         indptr = np.append(starts, len(user)).astype(np.int64)
         price = pc.fill_null(table["price"], np.nan).to_numpy()
-        return Log(user[starts], indptr, item, moment, grade, weight, price)
+        columns = {name: pc.fill_null(table[name], DETAILS[name]).to_numpy() for name in more}
+        return Log(user[starts], indptr, item, moment, grade, weight, price, **columns)
 
     def buckets(self) -> Iterator[Log]:
         """Read one bucket after the other; user codes ascend from each to the next."""

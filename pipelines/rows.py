@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
-from pipelines.evaluate import without_text
+from pipelines.evaluate import RANKERS, without_text
 from pipelines.prepared import Prepared
 from pipelines.recommender import Block, Method, Snapshot, table_of
 from pipelines.windows import Fitted, walk
 from recsys.candidates import Candidates
-from recsys.ranker import Sample, training_rows
+from recsys.rows import Rows, concat_rows, group_sizes, training_rows
 from recsys.split import Requests
 from recsys.state import StateConfig
 
+# (request, grade) of candidate rows -> rows to learn from, requests back to back
+Choose: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-@dataclass(frozen=True)
-class Rows:
-    """Training rows of a ranker, requests back to back."""
 
-    table: np.ndarray  # (n_rows, n_features) float32
-    grade: np.ndarray  # (n_rows,) int64
-    group: np.ndarray  # (n_requests,) int64 rows of each request
+def samplers(names: Iterable[str], negatives: int, seed: tuple[int, ...]) -> dict[str, Choose]:
+    """Return for each ranker what samples its negatives, with a generator of its own.
 
-    def sample(self) -> Sample:
-        """Return them as a ranker takes them."""
-        return self.table, self.grade, self.group
+    So what one ranker learns from does not depend on what others there are.
+    """
+    return {
+        name: partial(training_rows, negatives=negatives,
+                      rng=np.random.default_rng([*seed, RANKERS.index(name)]))
+        for name in names
+    }  # fmt: skip
 
 
 def ranker_rows(
@@ -37,8 +40,8 @@ def ranker_rows(
     requests: list[Requests],
     span: tuple[int, int],
     config: StateConfig,
-    names: dict[str, tuple[str, ...]],
-    choose: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    names: Mapping[str, tuple[str, ...]],
+    choose: Mapping[str, Choose],
     on_block: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Rows]:
     """Make the rows a ranker learns from.
@@ -51,28 +54,21 @@ def ranker_rows(
         span: (start, end) of the window.
         config: how state is counted.
         names: ranker -> its features; "ranker_without_text" sees no candidate only text found.
-        choose: (request, grade) of candidate rows -> rows to keep, requests back to back.
+        choose: ranker -> which of its candidates it learns from, see `samplers`.
         on_block: called with the number of requests done.
     """
     parts: dict[str, list[Rows]] = {name: [] for name in names}
     for snapshot, some, block in walk(prepared, method, fitted, requests, span, config):
         for name, features in names.items():
             rows = block.candidates if name == "full" else without_text(block.candidates)
-            parts[name].append(_rows(method, snapshot, some, block, rows, features, choose))
+            parts[name].append(_rows(method, snapshot, some, block, rows, features, choose[name]))
         on_block(len(some))
-    return {
-        name: Rows(
-            np.concatenate([part.table for part in some]),
-            np.concatenate([part.grade for part in some]),
-            np.concatenate([part.group for part in some]),
-        )
-        for name, some in parts.items()
-    }
+    return {name: concat_rows(some) for name, some in parts.items()}
 
 
 def _rows(
     method: Method, snapshot: Snapshot, some: Requests, block: Block, rows: Candidates,
-    features: tuple[str, ...], choose: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    features: tuple[str, ...], choose: Choose,
 ) -> Rows:  # fmt: skip
     """Describe and label one block's candidates."""
     n_items = len(method.items)
@@ -82,12 +78,15 @@ def _rows(
     grade = np.where(taken[at] == keys, some.grade[at].astype(np.int64), 0)
     kept = choose(rows.request, grade)
     table = table_of(method, snapshot, block, features, rows)
-    group = np.unique(rows.request[kept], return_counts=True)[1]
-    return Rows(table[kept], grade[kept], group)
+    value = None
+    if some.value is not None:
+        value = _mean_value(some, some.value)[np.unique(rows.request[kept])]
+    return Rows(table[kept], grade[kept], group_sizes(rows.request[kept]), value)
 
 
-def sampler(
-    negatives: int, rng: np.random.Generator
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Return a `choose` for `ranker_rows` that samples negatives."""
-    return lambda request, grade: training_rows(request, grade, negatives, rng)
+def _mean_value(requests: Requests, value: np.ndarray) -> np.ndarray:
+    """(n_requests,) float64: mean of the values known of what each took, NaN where none is."""
+    request = np.repeat(np.arange(len(requests)), np.diff(requests.indptr))[np.isfinite(value)]
+    total = np.bincount(request, value[np.isfinite(value)], len(requests))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / np.bincount(request, minlength=len(requests)))

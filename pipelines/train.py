@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from features.catalogue import active_features
 from pipelines import tracking
 from pipelines.config import fingerprint
@@ -22,14 +20,15 @@ from pipelines.figures import draw_report
 from pipelines.measure import choose_refit, described, outcome_of, unseen_catalogue
 from pipelines.model import ModelCard, has_seen, save_model
 from pipelines.report import by_path, continued_values, headline, without_nan
-from pipelines.rows import Rows, ranker_rows, sampler
+from pipelines.rows import ranker_rows, samplers
 from pipelines.run import Run, git_commit, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show, learn_texts, refit
 from recsys.dataset import concat
 from recsys.errors import ConfigError
-from recsys.ranker import Ranker, fit_ranker, refit_ranker
+from recsys.ranker import Ranker, check_ranker, fit_ranker, refit_ranker
+from recsys.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,7 @@ def learn(
         name: active_features(windows.dated, config.features.off, name == "full")
         for name in ("full", "ranker_without_text")
     }
+    check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)
     with tracking.run("encoder", tags, nested=True), stages.measure("encoder"):
         given = (run.method.items, log, windows, config, run.method.exclude_seen, run.show)
         if start is None:
@@ -161,11 +161,11 @@ def window_rows(
     """Make the rows of one window, as the text side `learned` sees it."""
     config, stream = run.config, {"ranker": 10, "valid": 11}[window]
     requests = run.requests(window, config.ranker.max_requests, stream)
-    span, rng = run.prepared.windows.span(window), np.random.default_rng([config.seed, stream + 10])
+    span = run.prepared.windows.span(window)
+    choose = samplers(names, config.ranker.negatives, (config.seed, stream + 10))
     return ranker_rows(
         run.prepared, run.method, run.fitted(learned, span[0]), requests, span, config.state,
-        names, sampler(config.ranker.negatives, rng),
-        run.progress(f"rows, {window} window", requests),
+        names, choose, run.progress(f"rows, {window} window", requests),
     )  # fmt: skip
 
 
@@ -185,10 +185,9 @@ def fit(
                 f"events: in the {window} window no candidate was ever taken, so a ranker cannot "
                 "learn; bring a longer log, or raise the quotas under [candidates]"
             )
-    train_set, valid_set = (some.sample() for some in rows.values())
     most = run.config.ranker.max_trees
     return fit_ranker(
-        train_set, valid_set, features, run.config.ranker, run.config.seed,
+        rows["ranker"], rows["valid"], features, run.config.ranker, run.config.seed,
         lambda tree, ndcg: run.show(f"fit {name}", tree, most, f"valid NDCG@10 {ndcg:.4f}"),
     )  # fmt: skip
 
@@ -202,7 +201,7 @@ def refit_rankers(
     """
     found = {}
     for name, ranker in rankers.items():
-        samples = [rows.pop(name).sample() for rows in (train_rows, valid_rows)]
+        samples = [rows.pop(name) for rows in (train_rows, valid_rows)]
         found[name] = refit_ranker(samples, ranker.features, run.config.ranker, run.config.seed,
                                    ranker.trees)  # fmt: skip
         run.show("refit rankers", len(found), len(rankers), name)

@@ -41,7 +41,8 @@ def snapshot_spans(span: tuple[int, int], dated: bool, every_days: int) -> list[
 def window_requests(prepared: Prepared, window: str) -> list[Requests]:
     """Find the requests of a window, one entry a bucket of users."""
     span = prepared.windows.span(window)
-    return [requests_in(log, prepared.windows, *span) for log in prepared.buckets()]
+    logs = (prepared.bucket(i, details=True) for i in range(prepared.n_buckets))
+    return [requests_in(log, prepared.windows, *span) for log in logs]
 
 
 def sample_requests(

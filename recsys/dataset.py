@@ -12,7 +12,7 @@ that "strictly before -k" means "before the user's own k-th last event" with no 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -52,6 +52,7 @@ class Log:
     grade: np.ndarray  # (n_events,) int8: 0 = shown or disliked, 1 = click-like, 2+ = purchase-like
     weight: np.ndarray  # (n_events,) float32: how much the event counts in training
     price: np.ndarray  # (n_events,) float32: price paid, NaN = unknown
+    value: np.ndarray | None = None  # (n_events,) float32, NaN = unknown; None: no such column read
 
     def __len__(self) -> int:
         return len(self.item)
@@ -64,8 +65,8 @@ class Log:
     def keep(self, mask: np.ndarray) -> Log:
         """Return the log with only the events where `mask` (n_events,) holds; users stay."""
         kept = np.concatenate([[0], np.cumsum(mask)])
-        return Log(self.users, kept[self.indptr], self.item[mask], self.moment[mask],
-                   self.grade[mask], self.weight[mask], self.price[mask])  # fmt: skip
+        columns = {name: column[mask] for name, column in _columns(self).items()}
+        return replace(self, indptr=kept[self.indptr], **columns)
 
     def take(self, rows: np.ndarray) -> Log:
         """Return the log of the users at `rows` (ascending), with all their events."""
@@ -73,9 +74,8 @@ class Log:
         mask[rows] = True
         some = self.keep(np.repeat(mask, np.diff(self.indptr)))
         lengths = np.diff(some.indptr)[mask]
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        return Log(self.users[mask], indptr, some.item, some.moment, some.grade, some.weight,
-                   some.price)  # fmt: skip
+        return replace(some, users=self.users[mask],
+                       indptr=np.concatenate([[0], np.cumsum(lengths)]))  # fmt: skip
 
     def before(self, moment: int) -> Log:
         """Return the events strictly before `moment`; users stay."""
@@ -86,7 +86,14 @@ def concat(logs: Sequence[Log]) -> Log:
     """Put logs of disjoint users, in ascending user order, into one."""
     offsets = np.cumsum([0, *(len(log) for log in logs)])
     indptr = [log.indptr[1:] + start for log, start in zip(logs, offsets, strict=False)]
-    names = ("item", "moment", "grade", "weight", "price")
-    columns = [np.concatenate([getattr(log, name) for log in logs]) for name in names]
+    columns = {
+        name: np.concatenate([getattr(log, name) for log in logs]) for name in _columns(logs[0])
+    }
     users = np.concatenate([log.users for log in logs])
-    return Log(users, np.concatenate([np.zeros(1, np.int64), *indptr]), *columns)
+    return Log(users, np.concatenate([np.zeros(1, np.int64), *indptr]), **columns)
+
+
+def _columns(log: Log) -> dict[str, np.ndarray]:
+    """Return the columns of the events, those that were read."""
+    names = [field.name for field in fields(log) if field.name not in ("users", "indptr")]
+    return {name: getattr(log, name) for name in names if getattr(log, name) is not None}

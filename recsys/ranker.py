@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+import difflib
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal
 
 import lightgbm
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.errors import ConfigError, NotFittedError
-
-# feature rows (n_rows, n_features) float32, grades (n_rows,), rows of each request (n_requests,);
-# requests back to back
-Sample: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
+from recsys.rows import Rows, value_weights
 
 
 class RankerConfig(BaseModel):
@@ -31,6 +29,8 @@ class RankerConfig(BaseModel):
     l2: float = Field(50.0, ge=0)
     truncation: int = Field(30, ge=1)  # ranks that matter to the loss
     label_gain: tuple[float, ...] = ()  # gain of grade 0, 1, 2...; empty = 2**grade - 1
+    monotone: dict[str, Literal[-1, 1]] = {}  # feature -> 1: score only rises with it, -1: falls
+    weight_by: Literal["none", "value"] = "none"  # a request: equal, or log1p of its events' value
     max_requests: int = Field(25_000, ge=1)  # of each window it learns from, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each of these requests
     refit: bool = True  # learn again on the ranker and valid windows together, as many trees
@@ -79,8 +79,8 @@ def ranker_from_text(text: str, features: Sequence[str]) -> Ranker:
 
 
 def fit_ranker(
-    train: Sample,
-    valid: Sample,
+    train: Rows,
+    valid: Rows,
     features: Sequence[str],
     config: RankerConfig,
     seed: int,
@@ -101,14 +101,14 @@ def fit_ranker(
 
     Source: Burges, "From RankNet to LambdaRank to LambdaMART" (MSR-TR-2010-82).
     """
-    params = _params(config, seed, [train, valid])
+    params = _params(features, config, seed, [train, valid])
 
     def report(env: lightgbm.callback.CallbackEnv) -> None:
         if env.evaluation_result_list:
             on_tree(env.iteration + 1, env.evaluation_result_list[0][2])
 
-    data = _dataset([train[0]], *train[1:], params)
-    held = lightgbm.Dataset(valid[0], valid[1], group=valid[2], reference=data)
+    data = _dataset([train], config, params)
+    held = lightgbm.Dataset(valid.table, valid.grade, group=valid.group, reference=data)
     stop = lightgbm.early_stopping(config.early_stopping_trees, verbose=False)
     booster = lightgbm.train(params, data, config.max_trees, [held], callbacks=[stop, report])
     kept = booster.model_to_string(num_iteration=booster.best_iteration)
@@ -116,30 +116,55 @@ def fit_ranker(
 
 
 def refit_ranker(
-    samples: Sequence[Sample], features: Sequence[str], config: RankerConfig, seed: int, trees: int
+    samples: Sequence[Rows], features: Sequence[str], config: RankerConfig, seed: int, trees: int
 ) -> Ranker:
     """Fit LambdaRank anew on several windows' rows together, `trees` trees, nothing held back."""
-    tables, grades, groups = zip(*samples, strict=True)
-    params = _params(config, seed, samples)
-    data = _dataset(list(tables), np.concatenate(grades), np.concatenate(groups), params)
-    booster = lightgbm.train(params, data, trees)
-    return Ranker(booster, features)
+    params = _params(features, config, seed, samples)
+    return Ranker(lightgbm.train(params, _dataset(samples, config, params), trees), features)
 
 
-def _params(config: RankerConfig, seed: int, samples: Sequence[Sample]) -> dict[str, Any]:
+def check_ranker(features: Collection[str], columns: Collection[str], config: RankerConfig) -> None:
+    """Refuse settings that name what is not there.
+
+    Args:
+        features: that the ranker sees.
+        columns: that the events have.
+        config: settings.
+
+    Raises:
+        ConfigError: `monotone` names another feature, or `weight_by` another column.
+    """
+    for name in config.monotone:
+        if name not in features:
+            near = difflib.get_close_matches(name, features, 1)
+            hint = f"did you mean {near[0]!r}?" if near else "docs/features.md lists them all"
+            raise ConfigError(
+                f"ranker.monotone: no feature that the ranker sees is called {name!r} (those of "
+                f"features.off are off, and without dates those that need days); {hint}"
+            )
+    if config.weight_by != "none" and config.weight_by not in columns:
+        raise ConfigError(
+            f"ranker.weight_by = {config.weight_by!r}, but the events have no such column; name "
+            f"yours with data.columns.events.{config.weight_by} = '...', or weigh by 'none'"
+        )
+
+
+def _params(
+    features: Sequence[str], config: RankerConfig, seed: int, samples: Sequence[Rows]
+) -> dict[str, Any]:
     """Say the settings in LightGBM's words.
 
     Raises:
         ConfigError: `label_gain` has no gain for some grade.
     """
-    top = int(max(grade.max(initial=1) for _, grade, _ in samples))
+    top = int(max(rows.grade.max(initial=1) for rows in samples))
     gain = list(config.label_gain) or [2.0**grade - 1 for grade in range(top + 1)]
     if len(gain) <= top:
         raise ConfigError(
             f"ranker.label_gain: {len(gain)} gains were given, but grades go up to {top}; give one "
             f"for each grade from 0 to {top}, or none at all"
         )
-    return {
+    params = {
         "objective": "lambdarank", "metric": "ndcg", "eval_at": [10], "label_gain": gain,
         "learning_rate": config.learning_rate, "num_leaves": config.leaves,
         "min_data_in_leaf": config.min_rows_in_leaf, "feature_fraction": config.feature_fraction,
@@ -147,37 +172,24 @@ def _params(config: RankerConfig, seed: int, samples: Sequence[Sample]) -> dict[
         "lambdarank_truncation_level": config.truncation, "seed": seed, "verbosity": -1,
         "deterministic": True, "force_row_wise": True,
     }  # fmt: skip
+    if config.monotone:
+        params["monotone_constraints"] = [config.monotone.get(name, 0) for name in features]
+    return params
 
 
 def _dataset(
-    tables: list[np.ndarray], grade: np.ndarray, group: np.ndarray, params: dict[str, Any]
+    samples: Sequence[Rows], config: RankerConfig, params: dict[str, Any]
 ) -> lightgbm.Dataset:
     """Lay tables out one below the other, uncopied; LightGBM forbids some characters in names."""
+    tables = [rows.table for rows in samples]
+    grade, group = (
+        np.concatenate([getattr(rows, name) for rows in samples]) for name in ("grade", "group")
+    )
+    weight = None
+    if config.weight_by == "value":
+        values = [np.full(len(rows.group), np.nan) if rows.value is None else rows.value
+                  for rows in samples]  # fmt: skip
+        weight = np.repeat(value_weights(np.concatenate(values)), group)
     names = [f"f{at}" for at in range(tables[0].shape[1])]
-    return lightgbm.Dataset(tables, grade, group=group, feature_name=names, params=params)
-
-
-def training_rows(
-    request: np.ndarray, grade: np.ndarray, negatives: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Choose training rows: every taken candidate and a sample of the others, in random order.
-
-    A request none of whose candidates was taken teaches nothing and is left out. The order inside
-    a request is random, so no tie is broken by what an item is called.
-
-    Args:
-        request: (n_rows,) ascending request of each candidate row.
-        grade: (n_rows,) 0 where not taken.
-        negatives: at most this many rows of grade 0 for each request.
-        rng: source of the sample.
-
-    Returns:
-        Row numbers, requests back to back.
-    """
-    chance = rng.random(len(request))
-    order = np.lexsort((chance, grade > 0, request))  # within a request: not taken first
-    starts = np.flatnonzero(np.append(True, request[1:] != request[:-1])[: len(request)])
-    place = np.arange(len(request)) - np.repeat(starts, np.diff(np.append(starts, len(request))))
-    taught = np.isin(request, request[grade > 0])
-    kept = order[(taught & ((grade[order] > 0) | (place < negatives)))]
-    return np.asarray(kept[np.lexsort((rng.random(len(kept)), request[kept]))])
+    return lightgbm.Dataset(tables, grade, group=group, weight=weight, feature_name=names,
+                            params=params)  # fmt: skip

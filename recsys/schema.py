@@ -29,7 +29,7 @@ TABLES: dict[str, dict[str, str]] = {
         "timestamp": "time",
         "order_index": "integer",  # instead of timestamp: any integer that grows with time
         "event_type": "text",
-        "value": "number",  # stars, seconds, quantity: what `min_value` is compared with
+        "value": "number",  # stars, seconds, quantity: for `min_value` and `ranker.weight_by`
         "price": "number",  # paid for one unit
         "request_id": "text",
         "position": "integer",

@@ -50,6 +50,7 @@ class Requests:
     indptr: np.ndarray  # (n_requests + 1,) int64 into the two arrays below
     item: np.ndarray  # (n_relevant,) int32, ascending within a request, no item twice
     grade: np.ndarray  # (n_relevant,) int8 >= 1, the best of the day
+    value: np.ndarray | None = None  # (n_relevant,) float32, largest at that grade, NaN = unknown
 
     def __len__(self) -> int:
         return len(self.user)
@@ -59,17 +60,20 @@ class Requests:
         lengths = np.diff(self.indptr)[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         at = np.repeat(self.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
-        return Requests(self.user[rows], self.moment[rows], indptr, self.item[at], self.grade[at])
+        return self._cut(rows, indptr, at)
 
     def keep_relevant(self, items: np.ndarray) -> Requests:
         """Return the requests that took one of `items` (n_items,) bool, and only these items."""
         kept = items[self.item]
         ends = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
         some = np.diff(ends) > 0
-        indptr = np.append(ends[:-1][some], ends[-1])
-        return Requests(
-            self.user[some], self.moment[some], indptr, self.item[kept], self.grade[kept]
-        )
+        return self._cut(some, np.append(ends[:-1][some], ends[-1]), kept)
+
+    def _cut(self, requests: np.ndarray, indptr: np.ndarray, rows: np.ndarray) -> Requests:
+        """Take requests and, of what they hold, `rows`."""
+        value = None if self.value is None else self.value[rows]
+        return Requests(self.user[requests], self.moment[requests], indptr, self.item[rows],
+                        self.grade[rows], value)  # fmt: skip
 
 
 def leave_last_out(n_events: int, n_users: int, share: float = 0.1) -> Windows:
@@ -113,17 +117,18 @@ def requests_in(log: Log, windows: Windows, start: int, end: int) -> Requests:
     own position where there are no dates. Relevant is every item taken that day, with its best
     grade; grade 0 is never relevant.
     """
-    mask = (log.moment >= start) & (log.moment < end) & (log.grade > 0)
-    user, item, grade = log.users[log.row[mask]], log.item[mask], log.grade[mask]
-    moment = log.moment[mask] // windows.unit * windows.unit
-    order = np.lexsort((-grade, item, user, moment))
-    user, item, grade, moment = user[order], item[order], grade[order], moment[order]
-    new_request = _changes(moment, user)
-    first = new_request | _changes(item)  # the first of equal rows has the best grade
-    user, item, grade, moment = user[first], item[first], grade[first], moment[first]
+    some = log.keep((log.moment >= start) & (log.moment < end) & (log.grade > 0))
+    user, day = some.users[some.row], some.moment // windows.unit * windows.unit
+    value = np.zeros(len(some)) if some.value is None else some.value
+    order = np.lexsort((-value, -some.grade, some.item, user, day))
+    new_request = _changes(day[order], user[order])
+    first = new_request | _changes(some.item[order])  # of equal rows the first is the best
     begins = np.flatnonzero(new_request[first])
-    indptr = np.append(begins, len(user)).astype(np.int64)
-    return Requests(user[begins], moment[begins], indptr, item, grade)
+    best = order[first]
+    return Requests(
+        user[best][begins], day[best][begins], np.append(begins, len(best)).astype(np.int64),
+        some.item[best], some.grade[best], None if some.value is None else value[best],
+    )  # fmt: skip
 
 
 def _changes(*columns: np.ndarray) -> np.ndarray:

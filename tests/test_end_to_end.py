@@ -157,7 +157,7 @@ def test_a_training_row_equals_the_serving_row(small_world, recommender, prepare
                 for part in window_requests(prepared, "test")]  # fmt: skip
     assert sum(len(part) for part in requests) > 3
     learned = ranker_rows(prepared, method, fitted, requests, windows.span("test"), config.state,
-                          names, every_row)["full"]  # fmt: skip
+                          names, {"full": every_row})["full"]  # fmt: skip
     served = []
     for bucket, part in enumerate(requests):
         if len(part):

@@ -52,6 +52,17 @@ def test_items_carry_what_was_given(tmp_path, world):
     assert set(undated.available_from) == {ALWAYS_FROM}
 
 
+def test_the_value_is_read_where_it_is_asked_for_and_there(tmp_path, world):
+    events, items = world()
+    log = prepare(events, items, tmp_path / "p", CONFIG).bucket(0, details=True)
+    expected = np.sort(events["value"].to_numpy(np.float32))
+    np.testing.assert_array_equal(np.sort(log.value), expected)
+    assert np.isnan(log.value).sum() == events["value"].isna().sum() > 0
+    assert prepare(events, items, tmp_path / "p", CONFIG).bucket(0).value is None
+    without = prepare(events.drop(columns="value"), items, tmp_path / "q", CONFIG)
+    assert without.bucket(0, details=True).value is None
+
+
 def test_only_a_finished_folder_of_this_version_opens(tmp_path, world):
     with pytest.raises(ConfigError, match="run prepare first"):
         open_prepared(tmp_path)

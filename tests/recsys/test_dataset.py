@@ -19,20 +19,25 @@ def logs(draw) -> Log:
     moment = rng.integers(0, 9, sum(lengths))
     order = np.lexsort((item, moment, np.repeat(users, lengths)))
     grade = rng.integers(0, 3, sum(lengths)).astype(np.int8)
-    weight, price = rng.random((2, sum(lengths)), np.float32)
+    weight, price, value = rng.random((3, sum(lengths)), np.float32)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Log(users, indptr, item[order], moment[order], grade, weight, price)
+    more = {"value": value} if draw(st.booleans()) else {}
+    return Log(users, indptr, item[order], moment[order], grade, weight, price, **more)
 
 
 def rows_of(log: Log) -> list[tuple]:
-    """Every event as (user, item, moment, grade, weight, price), in the order of the log."""
-    columns = (log.users[log.row], log.item, log.moment, log.grade, log.weight, log.price)
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+    """Every event with its user and all columns there are, in the order of the log."""
+    columns = (getattr(log, field.name) for field in dataclasses.fields(Log)[2:])
+    known = [log.users[log.row], *(column for column in columns if column is not None)]
+    return list(zip(*(column.tolist() for column in known), strict=True))
 
 
 def assert_same(one: Log, other: Log) -> None:
     for field in dataclasses.fields(Log):
         a, b = getattr(one, field.name), getattr(other, field.name)
+        assert (a is None) == (b is None), field.name
+        if a is None:
+            continue
         np.testing.assert_array_equal(a, b, err_msg=field.name)
         assert a.dtype == b.dtype, field.name
 

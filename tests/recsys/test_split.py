@@ -1,5 +1,7 @@
 """Windows are half-open, and every positive event of a window is in exactly one request."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -34,14 +36,14 @@ EVENTS = st.lists(
 )
 
 
-def dict_of(requests) -> dict[tuple[int, int], dict[int, int]]:
+def dict_of(requests, what="grade") -> dict[tuple[int, int], dict[int, float]]:
     """(user, moment) -> {item: grade}, through `take`, one request at a time."""
     found = {}
     for row in range(len(requests)):
         one = requests.take(np.array([row]))
         key = (int(one.user[0]), int(one.moment[0]))
         assert key not in found, "one user has two requests at one moment"
-        found[key] = dict(zip(one.item.tolist(), one.grade.tolist(), strict=True))
+        found[key] = dict(zip(one.item.tolist(), getattr(one, what).tolist(), strict=True))
     return found
 
 
@@ -56,6 +58,26 @@ def test_every_positive_event_of_the_window_is_in_exactly_one_request(rows, wind
     requests = requests_in(log_of(rows), DATED, start, end)
     assert dict_of(requests) == expected
     assert len(requests.item) == sum(map(len, expected.values()))
+
+
+@given(rows=EVENTS, seed=st.integers(0, 99))
+def test_an_item_has_the_largest_value_of_its_best_grade_that_day(rows, seed):
+    value = np.random.default_rng(seed).choice([np.nan, 1.0, 2.0, 3.0], len(rows))
+    log = replace(log_of(rows), value=value.astype(np.float32))
+    best: dict[tuple[int, int], dict[int, tuple[int, float]]] = {}
+    for (user, moment, item, grade), worth in zip(sorted(rows), value.tolist(), strict=True):
+        if grade > 0:
+            day = best.setdefault((user, moment // DAY * DAY), {})
+            known = (grade, -1.0 if np.isnan(worth) else worth)
+            day[item] = max(day.get(item, known), known)
+    requests = requests_in(log, DATED, 0, DATED.test_end)
+    requests = replace(requests, value=np.nan_to_num(requests.value, nan=-1.0))
+    expected = {key: {item: worth for item, (_, worth) in day.items()} for key, day in best.items()}
+    assert dict_of(requests, "value") == expected
+    kept = requests.keep_relevant(np.arange(4) == 2)
+    assert dict_of(kept, "value") == {key: {2: day[2]} for key, day in expected.items() if 2 in day}
+    plain = requests_in(log_of(rows), DATED, 0, DATED.test_end)
+    assert plain.value is None and dict_of(plain) == dict_of(requests)
 
 
 @given(rows=EVENTS)

@@ -1,0 +1,113 @@
+"""What a ranker learns from: described and labelled candidates, sampled, weighed and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from recsys.errors import SchemaError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a ranker learns from: candidates described and labelled, requests back to back.
+
+    Raises:
+        SchemaError: the groups are not those of the rows.
+    """
+
+    table: np.ndarray  # (n_rows, n_features) float32
+    grade: np.ndarray  # (n_rows,) int64
+    group: np.ndarray  # (n_requests,) int64 rows of each request
+    value: np.ndarray | None = None  # (n_requests,) mean value of what was taken, NaN = unknown
+
+    def __post_init__(self) -> None:
+        n_rows, in_groups = len(self.table), int(self.group.sum())
+        if not n_rows == len(self.grade) == in_groups or (self.group < 1).any():
+            raise SchemaError(
+                f"ranker rows: {n_rows:,} rows have {len(self.grade):,} grades and "
+                f"{len(self.group):,} groups of {self.group.min(initial=n_rows):,} rows or more, "
+                f"{in_groups:,} in all; each row needs a grade, each request a group of at least "
+                "one row, and the groups must add up to the rows"
+            )
+
+
+def concat_rows(parts: Sequence[Rows]) -> Rows:
+    """Put rows of the same columns behind each other."""
+    columns = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in fields(Rows)
+        if getattr(parts[0], field.name) is not None
+    }
+    return Rows(**columns)
+
+
+def training_rows(
+    request: np.ndarray, grade: np.ndarray, negatives: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose training rows: every taken candidate and a sample of the others, in random order.
+
+    A request none of whose candidates was taken teaches nothing and is left out. The order inside
+    a request is random, so no tie is broken by what an item is called.
+
+    Args:
+        request: (n_rows,) ascending request of each candidate row.
+        grade: (n_rows,) 0 where not taken.
+        negatives: at most this many rows of grade 0 for each request.
+        rng: source of the sample.
+
+    Returns:
+        Row numbers, requests back to back.
+    """
+    chance = rng.random(len(request))
+    order = np.lexsort((chance, grade > 0, request))  # within a request: not taken first
+    starts = _starts(request)
+    place = np.arange(len(request)) - np.repeat(starts, np.diff(np.append(starts, len(request))))
+    taught = np.isin(request, request[grade > 0])
+    kept = order[(taught & ((grade[order] > 0) | (place < negatives)))]
+    return np.asarray(kept[np.lexsort((rng.random(len(kept)), request[kept]))])
+
+
+def group_sizes(request: np.ndarray) -> np.ndarray:
+    """Return how many rows each request has, in their order: LightGBM's groups.
+
+    Args:
+        request: (n_rows,) of each row.
+
+    Returns:
+        (n_requests,) int64.
+
+    Raises:
+        SchemaError: the rows of a request are not back to back.
+    """
+    sizes = np.diff(np.append(_starts(request), len(request)))
+    if len(np.unique(request)) != len(sizes):
+        raise SchemaError(
+            f"ranker rows: {len(np.unique(request)):,} requests lie in {len(sizes):,} pieces; the "
+            "rows of each request must be back to back"
+        )
+    return sizes
+
+
+def value_weights(value: np.ndarray) -> np.ndarray:
+    """Weigh requests by log1p of their value over the mean value; the mean weight is 1.
+
+    Args:
+        value: (n_requests,) in any unit; below 0 counts as 0. NaN = unknown, which weighs 1.
+
+    Returns:
+        (n_requests,) float64, the same in any other unit.
+    """
+    weight, known = np.ones(len(value)), np.isfinite(value)
+    worth = np.maximum(value[known], 0)
+    if worth.any():
+        logs = np.log1p(worth / worth.mean())
+        weight[known] = logs / logs.mean()
+    return weight
+
+
+def _starts(request: np.ndarray) -> np.ndarray:
+    """Return the rows at which another request begins than that of the row above."""
+    return np.flatnonzero(np.append(True, request[1:] != request[:-1])[: len(request)])
