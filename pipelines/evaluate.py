@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.prepared import Prepared
-from pipelines.recommender import Block, Method, Snapshot, best_rows, table_of
-from pipelines.windows import Fitted, walk
+from pipelines.recommender import Block, Method, best_rows, table_of
+from pipelines.windows import Fitted, Step, walk
 from recsys.baselines import Als, als_scores
 from recsys.candidates import TEXT_SOURCES, Candidates, history_matrix, top_items
 from recsys.metrics import ranks_from_scores
@@ -71,18 +71,22 @@ def run_models(
     known = np.zeros(len(method.items), bool)
     for log in prepared.buckets():
         known[log.item[(log.moment < fitted.before) & (log.grade > 0)]] = True
-    for snapshot, some, block in walk(prepared, method, fitted, requests, span, config, only):
-        parts.append(_outcome(method, snapshot, some, block, als, rankers, known, only))
-        on_block(len(some))
+
+    def use(step: Step) -> Outcome:
+        return _outcome(method, step, als, rankers, known, only)
+
+    for part in walk(prepared, method, fitted, requests, span, config, use, only):
+        parts.append(part)
+        on_block(len(part.user))
     return _join(parts)
 
 
 def _outcome(
-    method: Method, snapshot: Snapshot, some: Requests, block: Block,
-    als: Als | None, rankers: Mapping[str, Ranker], known: np.ndarray,
-    only: np.ndarray | None,
+    method: Method, step: Step, als: Als | None, rankers: Mapping[str, Ranker],
+    known: np.ndarray, only: np.ndarray | None,
 ) -> Outcome:  # fmt: skip
     """Evaluate one block."""
+    some, block = step.requests, step.block
     request = np.repeat(np.arange(len(some)), np.diff(some.indptr))
     item, grade = some.item.astype(np.int64), some.grade.astype(np.int64)
     if only is not None:
@@ -94,7 +98,7 @@ def _outcome(
         listed[name] = np.where(np.isfinite(best), items, -1)[:, :LISTED]
     for name, ranker in rankers.items():
         rows = block.candidates if name == "full" else without_text(block.candidates)
-        score = ranker.predict(table_of(method, snapshot, block, ranker.features, rows))
+        score = ranker.predict(table_of(method, step.snapshot, block, ranker.features, rows))
         order, place = best_rows(rows.request, rows.item, score, len(score))
         ranks[name] = _look_up(rows, order, place, request, item, len(method.items))
         top = place <= LISTED

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from rich.table import Table
@@ -17,7 +18,7 @@ from pipelines.run import Run, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Show, learn_texts, refit
-from pipelines.windows import walk
+from pipelines.windows import Step, walk
 from recsys.candidates import CandidateConfig
 from recsys.dataset import concat
 from recsys.errors import ConfigError
@@ -81,17 +82,24 @@ def reach_of(run: Run) -> Reach:
     advance = run.progress("look at the valid window", requests)
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in SOURCES}
     shares = []
-    for _, some, block in walk(run.prepared, method, run.fitted(learned, span[0]), requests, span,
-                               run.config.state):  # fmt: skip
-        rows, sizes = block.candidates, np.diff(some.indptr)
-        taken = np.repeat(np.arange(len(some)), sizes) * len(items) + some.item
-        asked = rows.request * len(items) + rows.item
-        shares.append(np.isin(asked, taken) / np.maximum(sizes, 1)[rows.request])
+    fitted = run.fitted(learned, span[0])
+    for part in walk(run.prepared, method, fitted, requests, span, run.config.state,
+                     partial(_reached, n_items=len(items))):  # fmt: skip
+        shares.append(part.share)
         for name in SOURCES:
-            ranks[name].append(np.nan_to_num(rows.rank[name]).astype(np.uint8))
-        advance(len(some))
-    share = np.concatenate(shares) / count
-    return Reach({name: np.concatenate(part) for name, part in ranks.items()}, share, count)
+            ranks[name].append(part.rank[name])
+        advance(part.requests)
+    found = {name: np.concatenate(part) for name, part in ranks.items()}
+    return Reach(found, np.concatenate(shares) / count, count)
+
+
+def _reached(step: Step, n_items: int) -> Reach:
+    """Return the reach for one block; shares are of its own requests."""
+    rows, sizes = step.block.candidates, np.diff(step.requests.indptr)
+    taken = np.repeat(np.arange(len(sizes)), sizes) * n_items + step.requests.item
+    share = np.isin(rows.request * n_items + rows.item, taken) / np.maximum(sizes, 1)[rows.request]
+    rank = {name: np.nan_to_num(values).astype(np.uint8) for name, values in rows.rank.items()}
+    return Reach(rank, share, len(sizes))
 
 
 def choose_quotas(reach: Reach, budget: int) -> list[dict[str, int]]:

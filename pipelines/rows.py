@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
 from pipelines.evaluate import RANKERS, without_text
 from pipelines.prepared import Prepared
-from pipelines.recommender import Block, Method, Snapshot, table_of
-from pipelines.windows import Fitted, walk
+from pipelines.recommender import Method, table_of
+from pipelines.windows import Fitted, Step, walk
 from recsys.candidates import Candidates
 from recsys.rows import Rows, concat_rows, group_sizes, training_rows
 from recsys.split import Requests
 from recsys.state import StateConfig
 
-# (request, grade) of candidate rows -> rows to learn from, requests back to back
-Choose: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (block number, request, grade) of candidate rows -> rows to learn from, requests back to back
+Choose: TypeAlias = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 
 
 def samplers(names: Iterable[str], negatives: int, seed: tuple[int, ...]) -> dict[str, Choose]:
-    """Return for each ranker what samples its negatives, with a generator of its own.
+    """Return for each ranker what samples its negatives, with a generator of its own a block.
 
-    So what one ranker learns from does not depend on what others there are.
+    So what one ranker learns from does not depend on what others there are, nor on which block
+    comes first.
     """
-    return {
-        name: partial(training_rows, negatives=negatives,
-                      rng=np.random.default_rng([*seed, RANKERS.index(name)]))
-        for name in names
-    }  # fmt: skip
+
+    def sampler(which: int) -> Choose:
+        return lambda number, request, grade: training_rows(
+            request, grade, negatives, np.random.default_rng([*seed, which, number])
+        )
+
+    return {name: sampler(RANKERS.index(name)) for name in names}
 
 
 def ranker_rows(
@@ -58,26 +60,34 @@ def ranker_rows(
         on_block: called with the number of requests done.
     """
     parts: dict[str, list[Rows]] = {name: [] for name in names}
-    for snapshot, some, block in walk(prepared, method, fitted, requests, span, config):
-        for name, features in names.items():
-            rows = block.candidates if name == "full" else without_text(block.candidates)
-            parts[name].append(_rows(method, snapshot, some, block, rows, features, choose[name]))
-        on_block(len(some))
+
+    def use(step: Step) -> tuple[int, dict[str, Rows]]:
+        every = step.block.candidates
+        return len(step.requests), {
+            name: _rows(method, step, every if name == "full" else without_text(every), features,
+                        choose[name])
+            for name, features in names.items()
+        }  # fmt: skip
+
+    for count, found in walk(prepared, method, fitted, requests, span, config, use):
+        for name, rows in found.items():
+            parts[name].append(rows)
+        on_block(count)
     return {name: concat_rows(some) for name, some in parts.items()}
 
 
 def _rows(
-    method: Method, snapshot: Snapshot, some: Requests, block: Block, rows: Candidates,
-    features: tuple[str, ...], choose: Choose,
-) -> Rows:  # fmt: skip
+    method: Method, step: Step, rows: Candidates, features: tuple[str, ...], choose: Choose
+) -> Rows:
     """Describe and label one block's candidates."""
+    some = step.requests
     n_items = len(method.items)
     taken = np.repeat(np.arange(len(some)), np.diff(some.indptr)) * n_items + some.item
     keys = rows.request * n_items + rows.item
     at = np.minimum(np.searchsorted(taken, keys), len(taken) - 1)
     grade = np.where(taken[at] == keys, some.grade[at].astype(np.int64), 0)
-    kept = choose(rows.request, grade)
-    table = table_of(method, snapshot, block, features, rows)
+    kept = choose(step.number, rows.request, grade)
+    table = table_of(method, step.snapshot, step.block, features, rows)
     value = None
     if some.value is not None:
         value = _mean_value(some, some.value)[np.unique(rows.request[kept])]

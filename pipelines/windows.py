@@ -1,19 +1,26 @@
-"""Walk a window: state rolled forward, requests seen in blocks, one bucket of users at a time."""
+"""Walk a window: state rolled forward, requests seen in blocks, one bucket of users at a time.
+
+Blocks are looked at in threads, so what is done with one must draw nothing from what they share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from pipelines.prepared import Prepared
 from pipelines.recommender import Block, Method, Snapshot, chunks, look, snapshot_of
-from recsys.dataset import DAY
+from recsys.dataset import DAY, Log
 from recsys.interest import TextModel
 from recsys.related import Related
 from recsys.split import Requests, requests_in
 from recsys.state import ItemState, StateConfig, state_at
+from recsys.threads import in_threads
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,16 @@ class Fitted:
 
 
 KEPT_STATES = 8  # a state of 100 k items is some 100 MB
+
+
+@dataclass(frozen=True)
+class Step:
+    """Some requests of a walk, looked at."""
+
+    number: int  # from 0
+    snapshot: Snapshot
+    requests: Requests
+    block: Block
 
 
 def snapshot_spans(span: tuple[int, int], dated: bool, every_days: int) -> list[tuple[int, int]]:
@@ -67,8 +84,9 @@ def walk(
     requests: list[Requests],
     span: tuple[int, int],
     config: StateConfig,
+    use: Callable[[Step], Result],
     only: np.ndarray | None = None,
-) -> Iterator[tuple[Snapshot, Requests, Block]]:
+) -> Iterator[Result]:
     """Look at the requests of a window in blocks, with the state of each block's time.
 
     Args:
@@ -78,8 +96,27 @@ def walk(
         requests: what to look at, one entry a bucket.
         span: (start, end) of the window.
         config: how the state is counted, and how often.
+        use: what becomes of a block; called in a thread, several at once.
         only: (n_items,) bool, items that may be listed.
+
+    Yields:
+        What `use` makes of each block, in order.
     """
+
+    def looked_at(task: tuple[int, Snapshot, Log, Requests]) -> Result:
+        number, snapshot, log, some = task
+        block = look(method, snapshot, log, some.user, some.moment, only)
+        return use(Step(number, snapshot, some, block))
+
+    yield from in_threads(looked_at, _blocks(prepared, method, fitted, requests, span, config))
+
+
+def _blocks(
+    prepared: Prepared, method: Method, fitted: Fitted, requests: list[Requests],
+    span: tuple[int, int], config: StateConfig,
+) -> Iterator[tuple[int, Snapshot, Log, Requests]]:  # fmt: skip
+    """Cut a walk into blocks: number, the state before it, the log of its bucket, its requests."""
+    number = 0
     for start, end in snapshot_spans(span, method.dated, config.every_days):
         inside = [part.take(np.flatnonzero((part.moment >= start) & (part.moment < end)))
                   for part in requests]  # fmt: skip
@@ -92,8 +129,8 @@ def walk(
                 continue
             log = prepared.bucket(bucket)
             for rows in chunks(len(part), len(method.items)):
-                some = part.take(rows)
-                yield snapshot, some, look(method, snapshot, log, some.user, some.moment, only)
+                yield number, snapshot, log, part.take(rows)
+                number += 1
 
 
 def _state(

@@ -15,6 +15,7 @@ from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items
 from recsys.interest import TextModel, UserPooling
 from recsys.ranker import RankerConfig, refit_ranker
 from recsys.related import related_items
+from recsys.rows import Rows
 from recsys.state import StateConfig, state_at
 
 N_ITEMS, N_USERS, DIM, COLD, MOMENT = 24, 12, 6, 99, 50 * DAY
@@ -88,8 +89,8 @@ def test_threads_change_no_list(log_of):
     method, snapshot, log = world(log_of, shared=True)
     features, rng = active_features(dated=True), np.random.default_rng(1)
     table = rng.random((600, len(features))).astype(np.float32)
-    sample = table, (rng.random(600) < 0.3).astype(np.int64), np.full(20, 30)
-    ranker = refit_ranker([sample], features, RankerConfig(min_rows_in_leaf=5), seed=0, trees=30)
+    rows = Rows(table, (rng.random(600) < 0.3).astype(np.int64), np.full(20, 30))
+    ranker = refit_ranker([rows], features, RankerConfig(min_rows_in_leaf=5), seed=0, trees=30)
     users = np.tile(log.users, 100)
     assert len(list(chunks(len(users), N_ITEMS))) == 3
 

@@ -5,6 +5,7 @@ import pytest
 
 from recsys.contributions import contributions, contributions_of
 from recsys.ranker import RankerConfig, ranker_from_text, refit_ranker
+from recsys.rows import Rows
 
 FEATURES = ("price", "age", "interest", "noise")
 GROUP_OF = {"price": "item", "age": "item", "interest": "text", "noise": "noise"}
@@ -20,8 +21,8 @@ def fitted():
     strength = 4 * np.nan_to_num(table[:, 0]) + 2 * np.nan_to_num(table[:, 2])
     grade = (strength + rng.normal(size=4_000) > 4).astype(np.int64)
     config = RankerConfig(min_rows_in_leaf=20, feature_fraction=1.0)
-    sample = table, grade, np.full(100, 40)
-    return refit_ranker([sample], FEATURES, config, seed=0, trees=40), table
+    rows = Rows(table, grade, np.full(100, 40))
+    return refit_ranker([rows], FEATURES, config, seed=0, trees=40), table
 
 
 def test_contributions_and_what_is_expected_add_up_to_the_score(fitted):
@@ -77,8 +78,8 @@ def test_no_row_and_one_row(fitted, rows):
 
 def test_a_tree_that_never_splits_credits_nobody():
     table = np.ones((40, 4), np.float32)
-    sample = table, np.tile([0, 1], 20), np.full(2, 20)
-    ranker = refit_ranker([sample], FEATURES, RankerConfig(), seed=0, trees=3)
+    rows = Rows(table, np.tile([0, 1], 20), np.full(2, 20))
+    ranker = refit_ranker([rows], FEATURES, RankerConfig(), seed=0, trees=3)
     known = contributions_of(ranker, GROUP_OF)
     assert not contributions(known, ranker, table).any()
     np.testing.assert_allclose(ranker.predict(table), known.expected)
