@@ -13,6 +13,7 @@ import numpy as np
 
 from features.item import item_features
 from features.table import feature_table
+from pipelines.explain import explain
 from recsys.asof import Past, last_items, past_of
 from recsys.candidates import (
     TEXT_SOURCES,
@@ -36,16 +37,6 @@ from recsys.threads import in_threads
 NEGLIGIBLE = 0.01  # what an item taken so long ago weighs says nothing of its neighbours
 LOOK_BACK = 500  # events of a user that features and neighbour sources look at
 HAS_TO_SCORE = dict.fromkeys(("lexical", "covisitation", "item_cosine", "ease", "repeat"), 0.0)
-REASONS = {
-    "interest": "matches what you took: {title}",
-    "frozen_interest": "reads like {title}",
-    "lexical": "described like {title}",
-    "covisitation": "often taken after {title}",
-    "item_cosine": "taken by people who took {title}",
-    "ease": "goes with {title}",
-    "popularity": "popular now",
-    "repeat": "you took this before",
-}
 
 
 @dataclass(frozen=True)
@@ -213,7 +204,7 @@ def make_lists(method: Method, snapshot: Snapshot, block: Block, ranker: Ranker,
     place = np.argsort(order, kind="stable")  # `keep` sorts rows by (request, item)
     back = np.empty(len(order), np.int64)
     back[place] = np.arange(len(order))
-    source, reason = _explain(method, snapshot, block, chosen)
+    source, reason = explain(method.items, snapshot.texts, block.past, chosen)
     return Lists(rows.request[order], rank, rows.item[order], score[order], source[back],
                  reason[back])  # fmt: skip
 
@@ -241,28 +232,6 @@ def best_rows(
     starts = np.cumsum(counts) - counts
     rank = np.arange(len(order)) - starts[request[order]] + 1
     return order[rank <= k], rank[rank <= k]
-
-
-def _explain(
-    method: Method, snapshot: Snapshot, block: Block, rows: Candidates
-) -> tuple[np.ndarray, np.ndarray]:
-    """Name each row's strongest source, and say why in words with the past item closest in text.
-
-    What the user took before says just that, whatever else found it.
-    """
-    names = [name for name in REASONS if name in rows.rank]
-    ranks = np.array([np.nan_to_num(rows.rank[name], nan=np.inf) for name in names])
-    ranks[names.index("repeat"), np.isfinite(rows.rank["repeat"])] = 0
-    source = np.array(names, dtype=object)[ranks.argmin(0)]
-    texts = snapshot.texts
-    recent = last_items(block.past.keep(block.past.grade > 0), 10)[rows.request]
-    theirs = texts.frozen[texts.text_of_item[rows.item]]
-    mine = texts.frozen[texts.text_of_item[np.maximum(recent, 0)]]
-    closeness = np.where(recent >= 0, np.einsum("nd,nhd->nh", theirs, mine), -np.inf)
-    closest = recent[np.arange(len(recent)), closeness.argmax(1)] if len(recent) else recent[:, 0]
-    titles = np.where(closest >= 0, method.items.title[closest], "what you took")
-    reason = [REASONS[name].format(title=title) for name, title in zip(source, titles, strict=True)]
-    return source, np.array(reason, dtype=object)
 
 
 def _unavailable(items: Items, moment: np.ndarray) -> np.ndarray | None:
