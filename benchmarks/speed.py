@@ -20,6 +20,7 @@ from rich.table import Table
 
 from benchmarks.quality import arguments, describe_run, run_of
 from features.catalogue import active_features
+from pipelines.calibrate import calibrate_heads, learn_heads
 from pipelines.measure import outcome_of
 from pipelines.recommender import lists_of, look, snapshot_of, table_of
 from pipelines.report import model_metrics
@@ -28,6 +29,7 @@ from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show, learn_texts, refit
 from pipelines.train import fit, rows_for_ranker
+from recsys.calibration import Heads
 from recsys.candidates import CandidateConfig
 from recsys.dataset import concat
 from recsys.evaluation import mean_over_requests
@@ -56,6 +58,7 @@ def main() -> None:
         config = config.model_copy(update={
             "training": config.training.model_copy(update={"max_epochs": 0}),
             "ranker": config.ranker.model_copy(update=changes),
+            "heads": config.heads.model_copy(update=changes),
             "evaluation": config.evaluation.model_copy(update=changes),
         })  # fmt: skip
         texts = learned_twice(config, show)
@@ -97,14 +100,17 @@ def measured(
     ranker = fit(run, "full", features, rows, held)
     outcome = outcome_of(run, "valid", run.fitted(learned, start), {"full": ranker}, with_als=False)
     quality = mean_over_requests(model_metrics(outcome, "full")["ndcg_at_10"])
-    times, rows_each = timed(run, learned, ranker, rows["full"], n_users, rounds)
+    heads = calibrate_heads(
+        run, run.fitted(learned, start), learn_heads(run, rows["full"], features)
+    )
+    times, rows_each = timed(run, learned, ranker, heads, rows["full"], n_users, rounds)
     whole, reference = times.pop("whole"), times.pop("reference")
     return {"rows": rows_each, "trees": ranker.trees, "ndcg_at_10": float(quality), **times,
             "users_per_second": 1 / whole, "over_reference": whole / reference}  # fmt: skip
 
 
 def timed(
-    run: Run, learned: Learned, ranker: Ranker, rows: Rows, n_users: int, rounds: int
+    run: Run, learned: Learned, ranker: Ranker, heads: Heads, rows: Rows, n_users: int, rounds: int
 ) -> tuple[dict[str, float], float]:
     """Return part -> median seconds a user, in rounds of all parts; and candidates a user."""
     config, method, prepared = run.config, run.method, run.prepared
@@ -127,7 +133,7 @@ def timed(
 
     for _ in range(rounds + 1):  # the first warms up
         now = time.perf_counter()
-        for _ in lists_of(method, snapshot, log, users, moment, ranker, K):
+        for _ in lists_of(method, snapshot, log, users, moment, ranker, heads, K):
             pass
         now = clock("whole", now)
         reference.predict(table)

@@ -13,7 +13,7 @@ from pipelines.windows import Fitted, Step, walk
 from recsys.baselines import Als, als_scores
 from recsys.candidates import TEXT_SOURCES, Candidates, history_matrix, top_items
 from recsys.metrics import ranks_from_scores
-from recsys.ranker import Ranker
+from recsys.ranker import Scorer
 from recsys.split import Requests
 from recsys.state import StateConfig
 
@@ -46,7 +46,7 @@ def run_models(
     method: Method,
     fitted: Fitted,
     als: Als | None,
-    rankers: Mapping[str, Ranker],
+    rankers: Mapping[str, Scorer],
     requests: list[Requests],
     span: tuple[int, int],
     config: StateConfig,
@@ -82,7 +82,7 @@ def run_models(
 
 
 def _outcome(
-    method: Method, step: Step, als: Als | None, rankers: Mapping[str, Ranker],
+    method: Method, step: Step, als: Als | None, rankers: Mapping[str, Scorer],
     known: np.ndarray, only: np.ndarray | None,
 ) -> Outcome:  # fmt: skip
     """Evaluate one block."""

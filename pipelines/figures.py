@@ -1,8 +1,9 @@
-"""Pictures of a report: quality by model, learning curve, features, candidate recall."""
+"""Pictures of a report: quality, learning curve, features, candidate recall, reliability."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+COLOURS = ("tab:green", "tab:blue", "tab:orange", "tab:purple")
+
 
 def draw_report(report: Mapping[str, Any], folder: Path) -> None:
-    """Write quality.png and learning.png into `folder`."""
+    """Write quality.png, learning.png and calibration.png into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -25,6 +28,38 @@ def draw_report(report: Mapping[str, Any], folder: Path) -> None:
     _curve(left, report)
     _importance(right, report)
     figure.savefig(folder / "learning.png", dpi=120)
+    draw_calibration(report["calibration"], folder / "calibration.png")
+
+
+def draw_calibration(calibration: Mapping[str, Any], file: Path) -> None:
+    """Draw the share taken against the probability, both logarithmic: a curve for each grade.
+
+    Bars are 95 % of a share of that many rows (Wilson), as if rows were independent.
+    """
+    figure = Figure(figsize=(6.5, 6), layout="constrained")
+    axes = figure.subplots()
+    seen = []
+    for (level, windows), colour in zip(calibration.items(), cycle(COLOURS), strict=False):
+        found = windows["test"]
+        mean, share, rows = (np.array([one[key] for one in found["bins"]])
+                             for key in ("mean", "share", "rows"))  # fmt: skip
+        low, high = _wilson(share, rows)
+        taken = share > 0
+        label = f"{level.replace('_', ' ')}: {found['taken']:,} of {found['rows']:,} rows"
+        axes.vlines(mean, low, high, color=colour, alpha=0.5)
+        axes.plot(mean[taken], share[taken], marker="o", color=colour, label=label)
+        axes.plot(mean[~taken], high[~taken], marker="v", linestyle="", color=colour)
+        seen += [*mean, *share[taken], *high[~taken]]
+    ends = (min(seen) / 2, min(1.0, max(seen) * 2))
+    axes.plot(ends, ends, linestyle=":", color="tab:gray", label="as predicted")
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal",
+             xlabel="mean probability of a bin of candidates",
+             ylabel="share of them taken (triangle: none was, its bar's end)",
+             title="Probabilities on the test window")  # fmt: skip
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(loc="upper left")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
 
 
 def draw_quotas(path: Sequence[tuple[float, float]], now: tuple[float, float], file: Path) -> None:
@@ -42,6 +77,14 @@ def draw_quotas(path: Sequence[tuple[float, float]], now: tuple[float, float], f
     axes.legend(loc="lower right")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
+
+
+def _wilson(share: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bound shares of `rows` draws at 95 %: Wilson's score interval."""
+    z = 1.96
+    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
+    return np.maximum(middle - half, 0), middle + half
 
 
 def _quality(axes: Axes, report: Mapping[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pipelines import tracking
+from pipelines.calibrate import measure_heads
 from pipelines.evaluate import Outcome, run_models
 from pipelines.model import at_moment, load_model
 from pipelines.report import by_path, describe, model_metrics, without_nan
@@ -18,11 +20,11 @@ from pipelines.textmodel import Learned, Show
 from pipelines.windows import Fitted
 from recsys.baselines import fit_als
 from recsys.evaluation import paired_interval
-from recsys.ranker import Ranker
+from recsys.ranker import Scorer
 
 
 def outcome_of(
-    run: Run, window: str, fitted: Fitted, rankers: dict[str, Ranker],
+    run: Run, window: str, fitted: Fitted, rankers: Mapping[str, Scorer],
     only: np.ndarray | None = None, with_als: bool = True,
 ) -> Outcome:  # fmt: skip
     """Let the models rank for the requests of a window."""
@@ -40,7 +42,7 @@ def outcome_of(
 
 
 def choose_refit(
-    run: Run, first: Learned, second: Learned, rankers: dict[str, Ranker]
+    run: Run, first: Learned, second: Learned, rankers: Mapping[str, Scorer]
 ) -> tuple[Outcome, Learned]:
     """Decide on the valid window whether the encoder's second fit keeps what the ranker learned.
 
@@ -69,7 +71,7 @@ def with_ranker_of(outcome: Outcome, kept: Outcome) -> Outcome:
     return replace(outcome, rank=rank, listed=listed, found=kept.found)
 
 
-def unseen_catalogue(run: Run, fitted: Fitted, rankers: dict[str, Ranker]) -> Outcome | None:
+def unseen_catalogue(run: Run, fitted: Fitted, rankers: Mapping[str, Scorer]) -> Outcome | None:
     """Rank only items that had no event when the parts were fitted; None where nobody took one."""
     only = np.ones(len(run.method.items), bool)
     for log in run.prepared.buckets():
@@ -105,9 +107,11 @@ def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, A
         method, snapshot = at_moment(recommender, prepared, start, config.run_dir / "embeddings")
         run = Run(config, prepared, method, stages, show)
         fitted = Fitted(start, snapshot.texts, snapshot.related)
-        outcome = outcome_of(run, "test", fitted, {"full": recommender.ranker})
+        outcome = outcome_of(run, "test", fitted, {"full": recommender.scorer})
+        calibration = measure_heads(run, fitted, recommender.heads)
     if card.fitted_before > start:
         show("evaluate", 1, 1, "careful: the model was fitted on events of this test window")
-    report: dict[str, Any] = without_nan(by_path({"test": described(run, outcome, "test")}))
+    parts = described(run, outcome, "test") | {"calibration": calibration}
+    report: dict[str, Any] = without_nan(by_path({"test": parts}))
     return report | {"model": registered.uri, "seconds": stages.seconds,
                      "peak_memory_bytes": stages.peak_memory_bytes}  # fmt: skip

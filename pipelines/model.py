@@ -4,15 +4,19 @@ encoder/             fine-tuned, as sentence-transformers loads it
 frozen_encoder/      the pre-trained transformer, where layers were tuned; else encoder/ has it
 pooling.safetensors  the head as served, the parts it is made of, user vectors from past items
 ranker.txt           LightGBM
+head_<grade>.txt     LightGBM, one for each grade that probabilities are of
+calibration.json     grade -> the points of the map from what its head says to a probability
 card.json            settings, features and lineage; written last
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +25,7 @@ from pipelines.embeddings import encode_cached
 from pipelines.prepared import Prepared
 from pipelines.recommender import Method, Snapshot, snapshot_of
 from pipelines.textmodel import Learned, distinct_texts, words_in_common
+from recsys.calibration import Blend, Calibration, Heads
 from recsys.candidates import CandidateConfig
 from recsys.encoder import (
     EncoderConfig,
@@ -32,7 +37,7 @@ from recsys.encoder import (
 )  # fmt: skip
 from recsys.errors import ConfigError
 from recsys.interest import TextModel
-from recsys.ranker import Ranker, ranker_from_text
+from recsys.ranker import Ranker, Scorer, ranker_from_text
 from recsys.related import related_items
 from recsys.split import Windows
 from recsys.state import StateConfig, state_at
@@ -47,13 +52,14 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[4] = 4
+    version: Literal[5] = 5
     dated: bool
     exclude_seen: bool
     encoder: EncoderConfig
     candidates: CandidateConfig
     state: StateConfig
     features: tuple[str, ...]
+    values: tuple[float, ...]  # of each grade, where lists go by expected value; else empty
     history: int  # past items in a user vector
     fitted_before: int  # moment: no fitted part has seen an event from then on
     data_fingerprint: str
@@ -72,9 +78,17 @@ class Recommender:
     head: torch.Tensor  # (dim, dim) trained, on top of the encoder
     tower: Tower  # the same head in its parts, for training to go on; and the pooling
     ranker: Ranker
+    heads: Heads
+
+    @property
+    def scorer(self) -> Scorer:
+        """What orders lists: the ranker, or expected value if the card has values."""
+        return Blend(self.heads, self.card.values) if self.card.values else self.ranker
 
 
-def save_model(folder: Path, learned: Learned, ranker: Ranker, card: ModelCard) -> None:
+def save_model(
+    folder: Path, learned: Learned, ranker: Ranker, heads: Heads, card: ModelCard
+) -> None:
     """Write the model into an empty or missing folder."""
     folder.mkdir(parents=True, exist_ok=True)
     head = learned.tower.whole_head()
@@ -90,6 +104,7 @@ def save_model(folder: Path, learned: Learned, ranker: Ranker, card: ModelCard) 
     weights = {name: value.contiguous() for name, value in weights.items()}
     save_file(weights, folder / "pooling.safetensors")
     (folder / "ranker.txt").write_text(ranker.to_text())
+    _save_heads(folder, heads)
     (folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
 
 
@@ -127,7 +142,8 @@ def load_model(folder: Path) -> Recommender:
     tower.log_scale.data.copy_(weights.pop("log_scale"))
     tower.pooling.load_state_dict(weights)
     ranker = ranker_from_text((folder / "ranker.txt").read_text(), card.features)
-    return Recommender(card, encoder, frozen, head, tower, ranker)
+    heads = _load_heads(folder, card.features)
+    return Recommender(card, encoder, frozen, head, tower, ranker, heads)
 
 
 def has_seen(encoder: str, windows: Windows) -> bool:
@@ -174,3 +190,22 @@ def at_moment(
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)
     method = Method(items, card.candidates, card.dated, card.exclude_seen)
     return method, snapshot_of(method, state, related, text_model)
+
+
+def _save_heads(folder: Path, heads: Heads) -> None:
+    """Write the heads as LightGBM text, their maps as JSON, which keeps every digit."""
+    points = {}
+    for level, model, one in zip(heads.levels, heads.models, heads.maps, strict=True):
+        (folder / f"head_{level}.txt").write_text(model.to_text())
+        points[level] = {"raw": one.raw.tolist(), "probability": one.probability.tolist()}
+    (folder / "calibration.json").write_text(json.dumps(points, indent=2) + "\n")
+
+
+def _load_heads(folder: Path, features: tuple[str, ...]) -> Heads:
+    """Read what `_save_heads` wrote."""
+    points = json.loads((folder / "calibration.json").read_text())
+    models = [ranker_from_text((folder / f"head_{level}.txt").read_text(), features)
+              for level in points]  # fmt: skip
+    maps = [Calibration(np.array(one["raw"]), np.array(one["probability"]))
+            for one in points.values()]  # fmt: skip
+    return Heads(tuple(map(int, points)), tuple(models), tuple(maps))

@@ -38,7 +38,7 @@ class PyfuncRecommender:
             params: `k`, items in a list (default 10).
 
         Returns:
-            Columns user_id, rank, item_id, score, source, reason.
+            Columns user_id, rank, item_id, score, probability, source, reason.
         """
         asked = pd.Index(pd.DataFrame(model_input)["user_id"])
         user = np.unique(self.user_ids.get_indexer(asked))
@@ -54,10 +54,10 @@ class PyfuncRecommender:
             pd.DataFrame({
                 "user_id": self.user_ids[some[lists.request]], "rank": lists.rank,
                 "item_id": self.method.items.ids[lists.item], "score": lists.score,
-                "source": lists.source, "reason": lists.reason,
+                "probability": lists.probability, "source": lists.source, "reason": lists.reason,
             })
             for some, lists in lists_of(self.method, self.snapshot, log, mine, self.as_of,
-                                        self.recommender.ranker, k)
+                                        self.recommender.scorer, self.recommender.heads, k)
         ]  # fmt: skip
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

@@ -15,6 +15,7 @@ from features.item import item_features
 from features.table import feature_table
 from pipelines.explain import explain
 from recsys.asof import Past, last_items, past_of
+from recsys.calibration import Heads
 from recsys.candidates import (
     TEXT_SOURCES,
     CandidateConfig,
@@ -29,7 +30,7 @@ from recsys.candidates import (
 )  # fmt: skip
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
-from recsys.ranker import Ranker
+from recsys.ranker import Scorer
 from recsys.related import Related
 from recsys.state import ItemState
 from recsys.threads import in_threads
@@ -83,6 +84,7 @@ class Lists:
     rank: np.ndarray  # (n_rows,) int64 from 1
     item: np.ndarray  # (n_rows,) int64
     score: np.ndarray  # (n_rows,) float64
+    probability: np.ndarray  # (n_rows,) float64, that the user takes it in their next request
     source: np.ndarray  # (n_rows,) object, the source that ranked it best
     reason: np.ndarray  # (n_rows,) object, in words
 
@@ -195,30 +197,36 @@ def table_of(
                          kinds, method.candidates.history_decay, method.dated)  # fmt: skip
 
 
-def make_lists(method: Method, snapshot: Snapshot, block: Block, ranker: Ranker, k: int) -> Lists:
-    """Rank the block's candidates, keep the best k of each request; ties go to the lower code."""
+def make_lists(
+    method: Method, snapshot: Snapshot, block: Block, ranker: Scorer, heads: Heads, k: int
+) -> Lists:
+    """Rank the block's candidates, keep the best k of each request; ties go to the lower code.
+
+    The order is the ranker's alone; what the heads say of the listed rows stands beside it.
+    """
     rows = block.candidates
-    score = ranker.predict(table_of(method, snapshot, block, ranker.features))
+    table = table_of(method, snapshot, block, ranker.features)
+    score = ranker.predict(table)
     order, rank = best_rows(rows.request, rows.item, score, k)
     chosen = rows.keep(_flags(order, len(score)))
     place = np.argsort(order, kind="stable")  # `keep` sorts rows by (request, item)
     back = np.empty(len(order), np.int64)
     back[place] = np.arange(len(order))
     source, reason = explain(method.items, snapshot.texts, block.past, chosen)
-    return Lists(rows.request[order], rank, rows.item[order], score[order], source[back],
-                 reason[back])  # fmt: skip
+    return Lists(rows.request[order], rank, rows.item[order], score[order],
+                 heads.predict(table[order])[:, 0], source[back], reason[back])  # fmt: skip
 
 
 def lists_of(
-    method: Method, snapshot: Snapshot, log: Log, users: np.ndarray, moment: int, ranker: Ranker,
-    k: int,
+    method: Method, snapshot: Snapshot, log: Log, users: np.ndarray, moment: int, ranker: Scorer,
+    heads: Heads, k: int,
 ) -> Iterator[tuple[np.ndarray, Lists]]:  # fmt: skip
     """Make the lists of users at one moment, block by block: yield (user codes, their lists)."""
 
     def lists_for(rows: np.ndarray) -> tuple[np.ndarray, Lists]:
         some = users[rows]
         block = look(method, snapshot, log, some, np.full(len(some), moment, np.int64))
-        return some, make_lists(method, snapshot, block, ranker, k)
+        return some, make_lists(method, snapshot, block, ranker, heads, k)
 
     yield from in_threads(lists_for, chunks(len(users), len(method.items)))
 

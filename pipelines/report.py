@@ -122,6 +122,9 @@ def headline(report: Mapping[str, Any]) -> dict[str, float]:
                 values |= {f"{window}/{key}": metrics[key] for key in HEADLINE}
             else:
                 values[f"{window}/{name}_ndcg_at_10"] = metrics["ndcg_at_10"]
+    for windows in list(report.get("calibration", {}).values())[:1]:  # taken at all
+        for window, found in windows.items():
+            values |= {f"{window}/probability_{key}": found[key] for key in ("brier", "ece")}
     return values
 
 
@@ -143,6 +146,16 @@ def continued_lines(report: Mapping[str, Any]) -> list[str]:
         f"went on from {continued['from']} with {continued['new_events']:,} new and "
         f"{continued['replayed_events']:,} old events; NDCG@10 of the interest score on new "
         f"requests {now}, was {was}; on old ones {old_now}, was {old_was}"
+    ]
+
+
+def calibration_lines(report: Mapping[str, Any]) -> list[str]:
+    """Say in a line for each grade how well probabilities hold on the test window."""
+    found = {level: windows["test"] for level, windows in report["calibration"].items()}
+    return [
+        f"probability of {level.replace('_', ' ')}, test: mean {one['mean']:.5f}, "
+        f"taken {one['share']:.5f}; off by {one['ece']:.5f} in the mean of its bins"
+        for level, one in found.items()
     ]
 
 

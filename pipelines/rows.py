@@ -76,16 +76,20 @@ def ranker_rows(
     return {name: concat_rows(some) for name, some in parts.items()}
 
 
+def labels(some: Requests, rows: Candidates, n_items: int) -> np.ndarray:
+    """Return the grade with which each candidate was taken, 0 where it was not: (n_rows,) int64."""
+    taken = np.repeat(np.arange(len(some)), np.diff(some.indptr)) * n_items + some.item
+    keys = rows.request * n_items + rows.item
+    at = np.minimum(np.searchsorted(taken, keys), len(taken) - 1)
+    return np.where(taken[at] == keys, some.grade[at].astype(np.int64), 0)
+
+
 def _rows(
     method: Method, step: Step, rows: Candidates, features: tuple[str, ...], choose: Choose
 ) -> Rows:
     """Describe and label one block's candidates."""
     some = step.requests
-    n_items = len(method.items)
-    taken = np.repeat(np.arange(len(some)), np.diff(some.indptr)) * n_items + some.item
-    keys = rows.request * n_items + rows.item
-    at = np.minimum(np.searchsorted(taken, keys), len(taken) - 1)
-    grade = np.where(taken[at] == keys, some.grade[at].astype(np.int64), 0)
+    grade = labels(some, rows, len(method.items))
     kept = choose(step.number, rows.request, grade)
     table = table_of(method, step.snapshot, step.block, features, rows)
     value = None

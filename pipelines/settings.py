@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.candidates import CandidateConfig
 from recsys.encoder import EncoderConfig
-from recsys.ranker import RankerConfig
+from recsys.ranker import HeadConfig, RankerConfig
 from recsys.schema import DataConfig
 from recsys.state import StateConfig
 from recsys.training import TrainingConfig
@@ -81,6 +81,7 @@ class RunConfig(BaseModel):
     candidates: CandidateConfig = CandidateConfig()
     features: FeatureConfig = FeatureConfig()
     ranker: RankerConfig = RankerConfig()
+    heads: HeadConfig = HeadConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingPaths = ServingPaths()

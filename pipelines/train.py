@@ -14,6 +14,7 @@ from typing import Any
 
 from features.catalogue import active_features
 from pipelines import tracking
+from pipelines.calibrate import calibrate_heads, learn_heads, measure_heads
 from pipelines.config import fingerprint
 from pipelines.continual import Start, check_start, find_start, learn_further
 from pipelines.figures import draw_report
@@ -25,9 +26,10 @@ from pipelines.run import Run, git_commit, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show, learn_texts, refit
+from recsys.calibration import Blend, Heads
 from recsys.dataset import concat
 from recsys.errors import ConfigError
-from recsys.ranker import Ranker, check_ranker, fit_ranker, refit_ranker
+from recsys.ranker import Ranker, Scorer, check_ranker, fit_ranker, refit_ranker
 from recsys.rows import Rows
 
 
@@ -71,15 +73,15 @@ def train(config: RunConfig, show: Show, start: str | None = None) -> Trained:
             "users": prepared.manifest.n_users, "events": prepared.manifest.n_events,
             "seen": "exclude" if run.method.exclude_seen else "list",
         })  # fmt: skip
-        learned, rankers, report = learn(run, tags, begin)
+        learned, ranker, heads, report = learn(run, tags, begin)
         folder = config.run_dir / "reports" / run_id
-        registered = publish_model(run, learned, rankers["full"], report, folder, tags)
+        registered = publish_model(run, learned, ranker, heads, report, folder, tags)
     return Trained(run_id, registered.uri, registered.alias, report, folder)
 
 
 def learn(
     run: Run, tags: dict[str, str], start: Start | None
-) -> tuple[Learned, dict[str, Ranker], dict[str, Any]]:
+) -> tuple[Learned, Ranker, Heads, dict[str, Any]]:
     """Train the encoder and the rankers, evaluate all models; return the model and the report."""
     config, stages, windows = run.config, run.stages, run.prepared.windows
     log = concat(run.prepared.logs())
@@ -106,12 +108,16 @@ def learn(
             train_rows, valid_rows = rows_for_ranker(run, first, second, names)
         with stages.measure("ranker"):
             rankers = {name: fit(run, name, names[name], train_rows, valid_rows) for name in names}
+        with stages.measure("heads"):
+            models = learn_heads(run, train_rows["full"], names["full"])
         if not config.ranker.refit:
             train_rows, valid_rows = {}, {}
         tracking.log_metrics({f"{name}/trees": ranker.trees for name, ranker in rankers.items()})
     with tracking.run("evaluation", tags, nested=True):
         with stages.measure("evaluate valid"):
             valid, kept = choose_refit(run, first, second, rankers)
+        with stages.measure("calibrate"):
+            heads = calibrate_heads(run, run.fitted(kept, windows.valid), models)
         with stages.measure("refit"):
             if config.ranker.refit:
                 if kept is not second:  # whose valid rows they were
@@ -123,10 +129,15 @@ def learn(
             if kept is not first:
                 third = refit(kept, log.before(windows.test), windows.unit, config, run.show)
         with stages.measure("evaluate test"):
-            fitted = run.fitted(third, windows.test)
-            test = outcome_of(run, "test", fitted, rankers)
-            unseen = unseen_catalogue(run, fitted, rankers)
+            fitted, values = run.fitted(third, windows.test), config.ranker.values
+            served: dict[str, Scorer] = {**rankers}
+            if values:
+                served["full"] = Blend(heads, values)
+            test = outcome_of(run, "test", fitted, served)
+            unseen = unseen_catalogue(run, fitted, served)
+            calibration = measure_heads(run, fitted, heads)
     parts = {"valid": described(run, valid, "valid"), "test": described(run, test, "test")}
+    parts["test"]["calibration"] = calibration
     if unseen is not None:
         cut = described(run, unseen, "test")
         parts["test"]["slices"]["unseen_catalogue"] = {
@@ -138,14 +149,14 @@ def learn(
                     "layers_score": first.layers_score, "layers_kept": first.layers_kept,
                     "refit": kept is not first,
                     "throughput": first.throughput.described()} | continued,
-        "ranker": {"trees": rankers["full"].trees, "refit": config.ranker.refit,
+        "ranker": {"trees": rankers["full"].trees, "refit": config.ranker.refit, "values": values,
                    "importance": rankers["full"].importance()},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,
                  "protocol": run.prepared.manifest.protocol,
                  "seen": "exclude" if run.method.exclude_seen else "list"},
         "seconds": stages.seconds, "peak_memory_bytes": stages.peak_memory_bytes,
     }  # fmt: skip
-    return third, rankers, without_nan(report)
+    return third, rankers["full"], heads, without_nan(report)
 
 
 def rows_for_ranker(
@@ -209,7 +220,7 @@ def refit_rankers(
 
 
 def publish_model(
-    run: Run, learned: Learned, ranker: Ranker, report: dict[str, Any], folder: Path,
+    run: Run, learned: Learned, ranker: Ranker, heads: Heads, report: dict[str, Any], folder: Path,
     tags: dict[str, str],
 ) -> tracking.Registered:  # fmt: skip
     """Write model, report and figures; log them; register the model."""
@@ -219,14 +230,15 @@ def publish_model(
         card = ModelCard(
             dated=prepared.windows.dated, exclude_seen=run.method.exclude_seen,
             encoder=config.encoder, candidates=config.candidates, state=config.state,
-            features=ranker.features, history=learned.tower.pooling.history,
-            fitted_before=prepared.windows.test, data_fingerprint=tags["data_fingerprint"],
+            features=ranker.features, values=config.ranker.values,
+            history=learned.tower.pooling.history, fitted_before=prepared.windows.test,
+            data_fingerprint=tags["data_fingerprint"],
             config_fingerprint=tags["config_fingerprint"],
             prepared=str(prepared.folder.resolve()), metrics=values,
         )  # fmt: skip
         model_folder = folder / "model"
         shutil.rmtree(model_folder, ignore_errors=True)
-        save_model(model_folder, learned, ranker, card)
+        save_model(model_folder, learned, ranker, heads, card)
         registered = tracking.log_model(model_folder, config)
         shutil.rmtree(model_folder)
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -111,13 +111,13 @@ def evaluate(model: Model = None, config: Config = None, set_: Set = None) -> No
     """Measure a registered model on the test window."""
     settings = _run_config(config, set_)
     from pipelines.measure import evaluate_model
-    from pipelines.report import quality_table
+    from pipelines.report import calibration_lines, quality_table
     from recsys.progress import showing
 
     uri = model or f"models:/{settings.tracking.model}@champion"
     with showing() as show:
         report = evaluate_model(settings, uri, show)
-    say(quality_table(report))
+    say(quality_table(report), *calibration_lines(report))
 
 
 @app.command(epilog="Example: recsys recommend --as-of 2026-08-20T00:00:00Z --k 10")
@@ -225,13 +225,13 @@ def _run(settings: RunConfig) -> tuple[Path, Any]:
 
 def _train(settings: RunConfig, start: str | None = None) -> Any:
     from pipelines import train as training
-    from pipelines.report import continued_lines, quality_table
+    from pipelines.report import calibration_lines, continued_lines, quality_table
     from recsys.progress import showing
 
     with showing() as show:
         trained = training.train(settings, show, start)
     table = quality_table(trained.report)
-    say(table, *continued_lines(trained.report))
+    say(table, *calibration_lines(trained.report), *continued_lines(trained.report))
     say(f"{trained.alias} {trained.model_uri}, run {trained.run_id}: {trained.folder}")
     return table
 

@@ -1,10 +1,10 @@
-"""The ranker: LightGBM LambdaRank over the candidates of each request."""
+"""The ranker: LightGBM LambdaRank over the candidates of each request; and heads of single rows."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import lightgbm
 import numpy as np
@@ -31,9 +31,35 @@ class RankerConfig(BaseModel):
     label_gain: tuple[float, ...] = ()  # gain of grade 0, 1, 2...; empty = 2**grade - 1
     monotone: dict[str, Literal[-1, 1]] = {}  # feature -> 1: score only rises with it, -1: falls
     weight_by: Literal["none", "value"] = "none"  # a request: equal, or log1p of its events' value
+    values: tuple[float, ...] = ()  # worth of grade 0, 1, 2...: lists by expected value; empty = no
     max_requests: int = Field(25_000, ge=1)  # of each window it learns from, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each of these requests
     refit: bool = True  # learn again on the ranker and valid windows together, as many trees
+
+
+class HeadConfig(BaseModel):
+    """The heads that probabilities come from, one for each grade, and what calibrates them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trees: int = Field(100, ge=1)
+    learning_rate: float = Field(0.06, gt=0)
+    leaves: int = Field(15, ge=2)
+    min_rows_in_leaf: int = Field(100, ge=1)
+    feature_fraction: float = Field(0.7, gt=0, le=1)
+    row_fraction: float = Field(0.8, gt=0, le=1)
+    max_requests: int = Field(3_000, ge=1)  # of valid to calibrate on, of test to measure, sampled
+
+
+class Scorer(Protocol):
+    """What orders rows: a ranker, or a blend of heads."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features it reads."""
+
+    def predict(self, table: np.ndarray) -> np.ndarray:
+        """Score feature rows (n_rows, n_features); higher is better."""
 
 
 class Ranker:
@@ -149,6 +175,36 @@ def check_ranker(features: Collection[str], columns: Collection[str], config: Ra
         )
 
 
+def fit_heads(
+    rows: Rows, features: Sequence[str], config: HeadConfig, seed: int
+) -> dict[int, Ranker]:
+    """Fit one binary model for each grade that occurs: was the row taken with at least that grade?
+
+    Args:
+        rows: of the ranker window; which rows belong together plays no part.
+        features: their names.
+        config: settings.
+        seed: of LightGBM's sampling.
+
+    Returns:
+        Grade, ascending -> model whose `predict` is the share taken among rows like these, which
+        are a sample: too high for candidates as they come.
+    """
+    params = {
+        "objective": "binary", "learning_rate": config.learning_rate, "num_leaves": config.leaves,
+        "min_data_in_leaf": config.min_rows_in_leaf, "feature_fraction": config.feature_fraction,
+        "bagging_fraction": config.row_fraction, "bagging_freq": 1, "seed": seed, "verbosity": -1,
+        "deterministic": True, "force_row_wise": True,
+    }  # fmt: skip
+    grade = rows.grade
+    data = lightgbm.Dataset(rows.table, grade, feature_name=_names(rows), params=params)
+    heads = {}
+    for level in np.unique(grade[grade > 0]).tolist():
+        data.set_label((grade >= level).astype(np.float32))  # the rows are binned once
+        heads[level] = Ranker(lightgbm.train(params, data, config.trees), features)
+    return heads
+
+
 def _params(
     features: Sequence[str], config: RankerConfig, seed: int, samples: Sequence[Rows]
 ) -> dict[str, Any]:
@@ -180,7 +236,7 @@ def _params(
 def _dataset(
     samples: Sequence[Rows], config: RankerConfig, params: dict[str, Any]
 ) -> lightgbm.Dataset:
-    """Lay tables out one below the other, uncopied; LightGBM forbids some characters in names."""
+    """Lay tables out one below the other, uncopied."""
     tables = [rows.table for rows in samples]
     grade, group = (
         np.concatenate([getattr(rows, name) for rows in samples]) for name in ("grade", "group")
@@ -190,6 +246,10 @@ def _dataset(
         values = [np.full(len(rows.group), np.nan) if rows.value is None else rows.value
                   for rows in samples]  # fmt: skip
         weight = np.repeat(value_weights(np.concatenate(values)), group)
-    names = [f"f{at}" for at in range(tables[0].shape[1])]
-    return lightgbm.Dataset(tables, grade, group=group, weight=weight, feature_name=names,
-                            params=params)  # fmt: skip
+    return lightgbm.Dataset(tables, grade, group=group, weight=weight,
+                            feature_name=_names(samples[0]), params=params)  # fmt: skip
+
+
+def _names(rows: Rows) -> list[str]:
+    """Name the features for LightGBM, which forbids some characters."""
+    return [f"f{at}" for at in range(rows.table.shape[1])]

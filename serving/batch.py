@@ -170,7 +170,8 @@ def bucket_table(
     past = (log.moment < moment) & (log.grade > 0)
     some = np.bincount(log.row[past], minlength=len(log.users)) > 0
     users, parts, done = log.users[some], [], 0
-    for asked, lists in lists_of(method, snapshot, log, users, moment, recommender.ranker, k):
+    ranker, heads = recommender.scorer, recommender.heads
+    for asked, lists in lists_of(method, snapshot, log, users, moment, ranker, heads, k):
         parts.append(lists_table(lists, user_ids[asked], method))
         done += len(asked)
         on_block(done)
@@ -217,5 +218,5 @@ def _ids(values: np.ndarray) -> pa.Array[Any]:
 
 def _no_lists() -> Lists:
     """Lists of nobody."""
-    none, text = np.zeros(0, np.int64), np.zeros(0, object)
-    return Lists(none, none, none, np.zeros(0), text, text)
+    none, numbers, text = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, object)
+    return Lists(none, none, none, numbers, numbers, text, text)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,7 +36,7 @@ def saved(small_world, tmp_path):
         tower = replace(tower, aligned=torch.randn(tower.head.shape, generator=generator))
         learned = Learned(encoder, tuned if is_tuned else encoder, None, [], None, None, None,
                           tower, [], [], 0.0, layers_kept)  # fmt: skip
-        save_model(tmp_path / "model", learned, champion.ranker, champion.card)
+        save_model(tmp_path / "model", learned, champion.ranker, champion.heads, champion.card)
         return learned, load_model(tmp_path / "model")
 
     assert champion.card.features == active_features(True, (), True)
@@ -59,9 +60,23 @@ def test_without_tuned_layers_there_is_one_encoder(saved):
     assert model.encoder.fingerprint() == learned.frozen_encoder.fingerprint()
 
 
+def test_probabilities_come_back_bit_for_bit_and_values_make_a_blend(saved, small_world, tmp_path):
+    _, folder = tracking.find_model(small_world.config, "models:/recommender@champion")
+    champion, (_, model) = load_model(folder), saved(False, False)
+    table = np.random.default_rng(0).normal(size=(500, len(champion.card.features)))
+    found = model.heads.predict(table)
+    assert model.heads.levels == (1,) and len(np.unique(found)) > 5
+    np.testing.assert_array_equal(found, champion.heads.predict(table))
+    assert model.scorer is model.ranker
+    card = tmp_path / "model" / "card.json"
+    card.write_text(card.read_text().replace('"values": []', '"values": [0.0, 2.0]'))
+    blend = load_model(tmp_path / "model").scorer
+    np.testing.assert_allclose(blend.predict(table), 2.0 * found[:, 0])
+
+
 def test_a_model_of_an_earlier_version_is_refused_in_words(saved, tmp_path):
     saved(False, False)
     card = tmp_path / "model" / "card.json"
-    card.write_text(card.read_text().replace('"version": 4', '"version": 3'))
+    card.write_text(card.read_text().replace('"version": 5', '"version": 4'))
     with pytest.raises(ConfigError, match="no recommender model of this version there .*train"):
         load_model(tmp_path / "model")

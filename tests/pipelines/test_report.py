@@ -10,6 +10,7 @@ from pipelines.report import (
     HEADLINE,
     SLICED,
     by_path,
+    calibration_lines,
     candidate_recall,
     describe,
     headline,
@@ -147,6 +148,17 @@ def test_the_headline_names_its_window_and_whose_it_is(report):
     expected |= {f"{window}/tuned_encoder_ndcg_at_10": sum(POPULAR) / 4
                  for window in ("valid", "test")}  # fmt: skip
     assert found == pytest.approx(expected)
+
+
+def test_probabilities_are_in_the_headline_and_in_a_line_for_each_grade(report):
+    values = {"mean": 0.004, "share": 0.003, "ece": 0.001, "brier": 0.01}
+    rarer = {"test": values | {"mean": 0.0002, "ece": 0.5}}
+    told = report | {"calibration": {"at_least_1": {"test": values}, "at_least_2": rarer}}
+    added = headline(told).items() - headline(report).items()
+    assert added == {("test/probability_brier", 0.01), ("test/probability_ece", 0.001)}
+    first, second = calibration_lines(told)
+    assert first.startswith("probability of at least 1, test: mean 0.00400, taken 0.00300; off by")
+    assert "at least 2" in second and "0.00020" in second and "0.50000" in second
 
 
 def test_the_table_shows_every_model_with_its_interval_and_gain(report):

@@ -7,8 +7,10 @@ import pytest
 
 from recsys.errors import ConfigError, NotFittedError
 from recsys.ranker import (
+    HeadConfig,
     RankerConfig,
     check_ranker,
+    fit_heads,
     fit_ranker,
     ranker_from_text,
     refit_ranker,
@@ -17,6 +19,7 @@ from recsys.rows import Rows
 
 FEATURES = ("noise", "truth", "name, with: odd [signs]")
 CONFIG = RankerConfig(max_trees=20, min_rows_in_leaf=5, early_stopping_trees=5)
+HEADS = HeadConfig(trees=30, min_rows_in_leaf=5)
 
 
 def world(seed, n_requests=60, size=12):
@@ -193,3 +196,26 @@ def test_doubling_all_values_changes_nothing():
     double = [replace(some, value=2 * some.value) for some in (rows, held)]
     one, other = (fit_ranker(*some, FEATURES, config, seed=0) for some in ((rows, held), double))
     assert one.trees > 1 and one.to_text() == other.to_text()
+
+
+def test_there_is_a_head_for_each_grade_that_occurs_and_it_says_how_many_have_it():
+    rows = world(0)
+    apart = replace(rows, grade=np.where(rows.grade == 1, 3, rows.grade))
+    heads = fit_heads(apart, FEATURES, HEADS, seed=0)
+    assert list(heads) == [2, 3]  # no row has grade 1
+    heads = fit_heads(rows, FEATURES, HEADS, seed=0)
+    assert list(heads) == [1, 2]
+    for level, head in heads.items():
+        said = head.predict(rows.table)
+        assert said.mean() == pytest.approx((rows.grade >= level).mean(), rel=0.1)
+        assert said[rows.grade >= level].mean() > 3 * said[rows.grade < level].mean()
+        assert ((said > 0) & (said < 1)).all() and head.features == FEATURES
+
+
+def test_a_head_read_from_its_text_says_the_same_and_one_seed_fits_one_head():
+    table, heads = world(2).table, fit_heads(world(0), FEATURES, HEADS, seed=0)
+    again = fit_heads(world(0), FEATURES, HEADS, seed=0)
+    for level, head in heads.items():
+        read = ranker_from_text(head.to_text(), FEATURES)
+        np.testing.assert_array_equal(read.predict(table), head.predict(table))
+        assert again[level].to_text() == head.to_text()
