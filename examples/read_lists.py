@@ -12,4 +12,5 @@ with RecommendationClient(url, timeout_s=0.5) as client:
         if answer.is_fallback:
             print("  nobody knows this user yet; this is the list for everyone")
         for item in answer.items:
-            print(f"  {item.rank}. {item.item_id}  {item.score:.3f}  {item.source}: {item.reason}")
+            chance = "" if item.probability is None else f"{item.probability:.2%}"
+            print(f"  {item.rank}. {item.item_id}  {chance:>6}  {item.source}: {item.reason}")

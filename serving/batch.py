@@ -181,12 +181,13 @@ def bucket_table(
 
 
 def lists_table(lists: Lists, user_ids: np.ndarray, method: Method) -> pa.Table:
-    """Return lists as the release's table: user_id, rank, item_id, score, source, reason."""
+    """Return lists as the release's table, `serving.lists.LIST_COLUMNS`."""
     return pa.table({
         "user_id": _ids(user_ids[lists.request]),
         "rank": pa.array(lists.rank, pa.int16()),
         "item_id": _ids(method.items.ids[lists.item]),
         "score": pa.array(lists.score, pa.float32()),
+        "probability": pa.array(lists.probability, pa.float32()),
         "source": pa.array(lists.source, pa.string()),
         "reason": pa.array(lists.reason, pa.string()),
     })  # fmt: skip
@@ -201,6 +202,7 @@ def fallback_table(method: Method, snapshot: Snapshot, moment: int, k: int) -> p
         "rank": pa.array(np.arange(1, len(best) + 1), pa.int16()),
         "item_id": _ids(items.ids[best]),
         "score": pa.array(snapshot.state.popularity[best], pa.float32()),
+        "probability": pa.nulls(len(best), pa.float32()),
         "source": pa.array(["popularity"] * len(best), pa.string()),
         "reason": pa.array(["popular now"] * len(best), pa.string()),
     })  # fmt: skip

@@ -23,6 +23,7 @@ class RecommendedItem(BaseModel, frozen=True):
     rank: int  # from 1
     item_id: int | str
     score: float
+    probability: float | None = None  # that the user takes it next; None in the fallback list
     source: str
     reason: str
 

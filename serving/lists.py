@@ -1,7 +1,9 @@
 """Lists as tables: what they must look like, and reading them in pieces that never cut one in two.
 
 One row is one place in one user's list. Ids are strings or int64 and keep their type; ranks run
-1..n; nothing is null; scores are finite; a part is sorted by (user_id, rank).
+1..n; nothing is null; scores are finite; a part is sorted by (user_id, rank). A probability is that
+the user takes the item in their next request, so 0 to 1; the fallback list, which is of no user,
+has none: there the column is null throughout.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from pydantic import BaseModel
 from serving.errors import DamagedReleaseError
 
 ROW_GROUP = 65_536  # rows: what one step of writing or reading holds in memory
-LIST_COLUMNS = ("user_id", "rank", "item_id", "score", "source", "reason")
+LIST_COLUMNS = ("user_id", "rank", "item_id", "score", "probability", "source", "reason")
 COLUMN_TYPES: dict[str, pa.DataType] = {  # the ids bring their own
     "rank": pa.int16(),
     "score": pa.float32(),
+    "probability": pa.float32(),
     "source": pa.string(),
     "reason": pa.string(),
 }
@@ -33,6 +36,7 @@ class ListedItem(NamedTuple):
     rank: int  # from 1
     item_id: str | int
     score: float
+    probability: float | None  # None: the fallback list, or a release of before there were any
     source: str
     reason: str
 
@@ -98,47 +102,35 @@ def check_lists(table: pa.Table, where: str, k: int | None = None) -> None:
     Raises:
         DamagedReleaseError: `where` which user's list is not what it must be.
     """
-    holes = [name for name in table.column_names if table[name].null_count]
-    if holes or not pc.all(pc.is_finite(table["score"])).as_py():
-        raise DamagedReleaseError(
-            f"{where}: nulls in columns {holes} or scores that are not finite; "
-            "every row needs every column (an empty string where there is no reason)"
-        )
-    users, ranks = table["user_id"].combine_chunks(), table["rank"].combine_chunks()
-    row = pc.index(pc.less(users[1:], users[:-1]), True).as_py() + 1
-    if row:
-        raise DamagedReleaseError(
-            f"{where}: user {users[row]} comes after user {users[row - 1]}; "
-            "sort the lists by user_id and rank"
-        )
-    goes_on = pa.concat_arrays([pa.array([False]), pc.equal(users[1:], users[:-1])])
-    above = pa.concat_arrays([pa.array([0], pa.int16()), ranks[:-1]]).cast(pa.int32())
-    expected = pc.if_else(goes_on, pc.add(above, 1), 1)
-    row = pc.index(pc.not_equal(ranks, expected), True).as_py()
+    _check_places(table, where, k)
+    chance = table["probability"].combine_chunks()
+    none, certain = pa.scalar(0, pa.float32()), pa.scalar(1, pa.float32())
+    good = pc.and_(pc.greater_equal(chance, none), pc.less_equal(chance, certain))
+    row = pc.index(good.fill_null(False), False).as_py()
     if row >= 0:
         raise DamagedReleaseError(
-            f"{where}: user {users[row]} has rank {ranks[row]} where {expected[row]} was expected; "
-            "ranks run 1..n without gaps"
-        )
-    if k is not None and pc.max(ranks).as_py() > k:
-        raise DamagedReleaseError(f"{where}: a list has {pc.max(ranks)} items, k is {k}")
-    pairs = table.select(["user_id", "item_id"]).group_by(["user_id", "item_id"], use_threads=False)
-    twice = pairs.aggregate([([], "count_all")]).filter(pc.field("count_all") > 1)
-    if len(twice):
-        raise DamagedReleaseError(
-            f"{where}: user {twice['user_id'][0]} has item {twice['item_id'][0]} "
-            f"{twice['count_all'][0]} times; an item is listed once"
+            f"{where}: user {table['user_id'][row]} has the probability {chance[row]} at rank "
+            f"{table['rank'][row]}; each is a number from 0 to 1"
         )
 
 
 def check_fallback(table: pa.Table, k: int | None = None) -> None:
-    """Check the fallback list as the list of a user of that name; raises as `check_lists` does."""
+    """Check the fallback list as a user's, but for probabilities, which it must not have.
+
+    Raises:
+        DamagedReleaseError: what is wrong with it.
+    """
     if not len(table):
         raise DamagedReleaseError(
             "fallback.parquet: no item; an unknown user needs an answer, list the popular items"
         )
     name = pa.array(["(fallback)"] * len(table))
-    check_lists(table.add_column(0, "user_id", name), "fallback.parquet", k)
+    _check_places(table.add_column(0, "user_id", name), "fallback.parquet", k)
+    if table["probability"].null_count < len(table):
+        raise DamagedReleaseError(
+            "fallback.parquet: has probabilities, but the list for everyone is of no user; "
+            "leave them null"
+        )
 
 
 def count_lists(folder: Path, parts: Sequence[Path], k: int) -> tuple[Counts, dict[str, int]]:
@@ -171,6 +163,42 @@ def count_lists(folder: Path, parts: Sequence[Path], k: int) -> tuple[Counts, di
     counts = Counts(users=users, rows=sum(rows), items_listed=len(items))
     paths = [path.relative_to(folder).as_posix() for path in wanted]
     return counts, dict(zip(paths, (len(fallback), *rows), strict=True))
+
+
+def _check_places(table: pa.Table, where: str, k: int | None) -> None:
+    """Check whole lists but for their probabilities; raises as `check_lists` does."""
+    needed = [name for name in table.column_names if name != "probability"]
+    holes = [name for name in needed if table[name].null_count]
+    if holes or not pc.all(pc.is_finite(table["score"])).as_py():
+        raise DamagedReleaseError(
+            f"{where}: nulls in columns {holes} or scores that are not finite; "
+            "every row needs every column (an empty string where there is no reason)"
+        )
+    users, ranks = table["user_id"].combine_chunks(), table["rank"].combine_chunks()
+    row = pc.index(pc.less(users[1:], users[:-1]), True).as_py() + 1
+    if row:
+        raise DamagedReleaseError(
+            f"{where}: user {users[row]} comes after user {users[row - 1]}; "
+            "sort the lists by user_id and rank"
+        )
+    goes_on = pa.concat_arrays([pa.array([False]), pc.equal(users[1:], users[:-1])])
+    above = pa.concat_arrays([pa.array([0], pa.int16()), ranks[:-1]]).cast(pa.int32())
+    expected = pc.if_else(goes_on, pc.add(above, 1), 1)
+    row = pc.index(pc.not_equal(ranks, expected), True).as_py()
+    if row >= 0:
+        raise DamagedReleaseError(
+            f"{where}: user {users[row]} has rank {ranks[row]} where {expected[row]} was expected; "
+            "ranks run 1..n without gaps"
+        )
+    if k is not None and pc.max(ranks).as_py() > k:
+        raise DamagedReleaseError(f"{where}: a list has {pc.max(ranks)} items, k is {k}")
+    pairs = table.select(["user_id", "item_id"]).group_by(["user_id", "item_id"], use_threads=False)
+    twice = pairs.aggregate([([], "count_all")]).filter(pc.field("count_all") > 1)
+    if len(twice):
+        raise DamagedReleaseError(
+            f"{where}: user {twice['user_id'][0]} has item {twice['item_id'][0]} "
+            f"{twice['count_all'][0]} times; an item is listed once"
+        )
 
 
 def _id_type(table: pa.Table, name: str, where: str) -> pa.DataType:

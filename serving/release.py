@@ -1,8 +1,10 @@
 """The release: every user's list, frozen in one folder that says what it holds.
 
     <releases>/<release_id>/
-        lists/part-00000.parquet ...  user_id, rank, item_id, score, source, reason
-        fallback.parquet              the same without user_id: the list of a user nobody knows
+        lists/part-00000.parquet ...  user_id, rank, item_id, score, probability, source,
+                                      reason
+        fallback.parquet              the same without user_id: the list of a user nobody knows;
+                                      every probability null
         manifest.json                 written last; a folder without it is unfinished
 
 A part holds whole lists as `serving.lists` says, and no user is in two parts. Every file is written
@@ -70,7 +72,7 @@ class FileEntry(BaseModel, frozen=True, extra="forbid"):
 class Manifest(BaseModel, frozen=True, extra="forbid"):
     """What a release is: its lineage, its size and the checksum of every file."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2  # 1 had no probabilities
     release_id: ReleaseId
     created_at: UtcText
     as_of: UtcText  # the lists know events strictly before this moment
@@ -123,7 +125,7 @@ def write_part(folder: Path, index: int, table: pa.Table) -> None:
 
 
 def write_fallback(folder: Path, table: pa.Table) -> None:
-    """Write the list of an unknown user: columns rank, item_id, score, source, reason.
+    """Write the list of an unknown user: `LIST_COLUMNS` but user_id.
 
     Raises:
         DamagedReleaseError: the table is not one valid list of at least one item.
@@ -208,6 +210,11 @@ def verify(folder: Path) -> Manifest:
         DamagedReleaseError: which file, what was found, what was expected, what to do.
     """
     manifest = open_release(folder)
+    if manifest.schema_version == 1:
+        raise DamagedReleaseError(
+            f"{folder}: a release of an earlier version, its lists have no probabilities; make a "
+            "new one with recsys recommend (what is published already can still be read)"
+        )
     listed = {entry.path for entry in manifest.files}
     on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")}
     if listed != on_disk:

@@ -54,9 +54,9 @@ class OpenRelease:
             raise ServingError(f"{self.path} cannot be read: {error}") from error
         rows = json.loads(found[0]) if found else self.fallback
         items = [
-            ListedItem(rank, item_id, float(score), source, reason)
-            for rank, (item_id, score, source, reason) in enumerate(rows[:k], start=1)
-        ]
+            ListedItem(rank, item_id, float(score), chance[0] if chance else None, source, reason)
+            for rank, (item_id, score, *chance, source, reason) in enumerate(rows[:k], start=1)
+        ]  # a release of schema 1 has no probabilities
         return Answer(user_id, found is None, items)
 
     def close(self) -> None:
@@ -136,13 +136,15 @@ def _keyed(table: pa.Table) -> Iterator[tuple[str | None, bytes | None]]:
 
 
 def _payloads(table: pa.Table, offsets: pa.Int32Array) -> pa.Array[Any]:
-    """Write each list as JSON, [[item_id, score, source, reason], ...]: (n_lists,) binary.
+    """Write each list as JSON: (n_lists,) binary.
+
+    [[item_id, score, probability, source, reason], ...], the probability null in the fallback list.
 
     Args:
         table: the rows of the lists, back to back.
         offsets: (n_lists + 1,) int32, where each list begins and the last one ends.
     """
-    names = ("item_id", "score", "source", "reason")
+    names = ("item_id", "score", "probability", "source", "reason")
     columns = [_json(table[name].combine_chunks()) for name in names]
     join: Any = pc.binary_join_element_wise  # its stubs know no plain text among the arguments
     lists = pc.binary_join(pa.ListArray.from_arrays(offsets, join(*columns, ",")), "],[")
@@ -153,7 +155,7 @@ def _payloads(table: pa.Table, offsets: pa.Int32Array) -> pa.Array[Any]:
 def _json(column: pa.Array[Any]) -> pa.Array[Any]:
     """Write each value as JSON; a float32 takes the fewest digits that read back the same."""
     if not pa.types.is_string(column.type):
-        return column.cast(pa.string())
+        return column.cast(pa.string()).fill_null("null")
     encode = json.JSONEncoder(ensure_ascii=False).encode
     coded = column.dictionary_encode()
     texts = [encode(text) for text in coded.dictionary.to_pylist()]

@@ -27,6 +27,7 @@ from recsys.dataset import DAY, concat
 from recsys.encoder import load_encoder, moved_vectors
 from recsys.errors import ConfigError
 from serving.batch import recommend
+from serving.lists import LIST_COLUMNS
 from serving.publish import publish
 from serving.release import verify
 from serving.stores import SqliteReader
@@ -100,10 +101,12 @@ def test_published_lists_come_back_whole(small_world, release):
     lists = read_lists(release)
     with SqliteReader(small_world.config.serving.store) as reader:
         answers = reader.read([*lists["user_id"].unique(), "nobody"]).lists
-    found = [(answer.user_id, item.rank, item.item_id)
+    found = [(answer.user_id, item.rank, item.item_id, np.float32(item.probability))
              for answer in answers[:-1] for item in answer.items]  # fmt: skip
-    assert found == list(lists[["user_id", "rank", "item_id"]].itertuples(index=False, name=None))
+    columns = ["user_id", "rank", "item_id", "probability"]
+    assert found == list(lists[columns].itertuples(index=False, name=None))
     assert answers[-1].is_fallback
+    assert {item.probability for item in answers[-1].items} == {None}
 
 
 @pytest.mark.parametrize(
@@ -136,12 +139,15 @@ def test_a_batch_equals_one_by_one(small_world, recommender, prepared):
     )
     log = prepared.bucket(0)
     together = look(method, snapshot, log, log.users, np.full(len(log.users), moment))
-    lists = make_lists(method, snapshot, together, recommender.ranker, 10)
+    ranked = (recommender.ranker, recommender.heads, 10)
+    lists = make_lists(method, snapshot, together, *ranked)
     for row in range(0, len(log.users), 7):
         alone = look(method, snapshot, log, log.users[row : row + 1], np.array([moment]))
-        one = make_lists(method, snapshot, alone, recommender.ranker, 10)
-        np.testing.assert_array_equal(one.item, lists.item[lists.request == row])
-        np.testing.assert_allclose(one.score, lists.score[lists.request == row], atol=1e-9)
+        one, same = make_lists(method, snapshot, alone, *ranked), lists.request == row
+        np.testing.assert_array_equal(one.item, lists.item[same])
+        np.testing.assert_allclose(one.score, lists.score[same], atol=1e-9)
+        np.testing.assert_allclose(one.probability, lists.probability[same], atol=1e-9)
+    assert len(np.unique(lists.probability)) > 10
 
 
 def test_a_training_row_equals_the_serving_row(small_world, recommender, prepared):
@@ -222,6 +228,8 @@ def test_the_pyfunc_lists_what_the_batch_job_lists(small_world, release):
     expected = expected[expected["user_id"].isin(users)].sort_values(["user_id", "rank"])
     found = lists.sort_values(["user_id", "rank"])
     assert found["item_id"].tolist() == expected["item_id"].tolist()
+    assert list(found.columns) == list(LIST_COLUMNS)
+    np.testing.assert_allclose(found["probability"], expected["probability"], rtol=1e-6)
     assert len(found) == 20
 
 
@@ -260,6 +268,24 @@ def test_the_refit_of_the_ranker_comes_after_valid_and_before_test(small_world, 
         assert (one["test"] == other["test"]) == same
 
 
+def test_with_values_0_and_1_an_item_is_worth_its_probability(small_world, tmp_path):
+    """The blend orders what is measured on test and what is served; valid is the ranker's still."""
+    ranker = small_world.config.ranker.model_copy(update={"values": (0.0, 1.0)})
+    serving = small_world.config.serving.model_copy(update={"releases": tmp_path / "releases"})
+    update = {"ranker": ranker, "serving": serving, "run_dir": tmp_path / "run"}
+    config = small_world.config.model_copy(update=update)
+    report = train(config, quiet).report
+    lists = read_lists(recommend(config, "models:/recommender@champion", None, quiet))
+    np.testing.assert_array_equal(lists["score"], lists["probability"])
+    assert (lists.groupby("user_id")["score"].diff().dropna() <= 0).all()
+    before = small_world.trained.report
+    assert report["ranker"]["values"] == [0.0, 1.0] and before["ranker"]["values"] == []
+    for window, same in (("valid", True), ("test", False)):
+        one, other = (some["models"]["full"][window] for some in (report, before))
+        assert (one == other) == same
+    assert report["calibration"] == before["calibration"]
+
+
 def test_rewriting_the_test_window_changes_no_model(small_world, recommender, tmp_path):
     """Learned from scratch with other items in the test window: the same encoder and ranker."""
     windows = open_prepared(small_world.config.run_dir / "prepared").windows
@@ -277,10 +303,17 @@ def test_rewriting_the_test_window_changes_no_model(small_world, recommender, tm
     model = load_model(folder)
     assert model.ranker.to_text() == recommender.ranker.to_text()
     assert torch.equal(model.head, recommender.head)
+    for one, other in zip(model.heads.models, recommender.heads.models, strict=True):
+        assert one.to_text() == other.to_text()
+    for one, other in zip(model.heads.maps, recommender.heads.maps, strict=True):
+        np.testing.assert_array_equal(one.raw, other.raw)
+        np.testing.assert_array_equal(one.probability, other.probability)
     for name, metrics in small_world.trained.report["models"].items():
         assert trained.report["models"][name]["valid"] == metrics["valid"]
     one, other = trained.report["models"], small_world.trained.report["models"]
     assert one["full"]["test"] != other["full"]["test"]  # the rewriting is there
+    one, other = trained.report["calibration"], small_world.trained.report["calibration"]
+    assert one["at_least_1"]["test"] != other["at_least_1"]["test"]
 
 
 def test_run_publishes_the_lists_of_the_champion(small_world, settings_in, tmp_path):

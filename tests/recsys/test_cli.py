@@ -45,8 +45,9 @@ def make_release(folder, users=("ann", "bob")):
     lists = {"user_id": sorted(users), "item_id": list(range(len(users)))}
     rest = {"rank": 1, "score": 0.5, "source": "text", "reason": ""}
     rows = pa.table(lists | {name: [value] * len(users) for name, value in rest.items()})
-    write_part(folder, 0, rows)
-    write_fallback(folder, pa.table({"item_id": [9]} | {k: [v] for k, v in rest.items()}))
+    write_part(folder, 0, rows.append_column("probability", pa.array([0.1] * len(users))))
+    everyone = {"item_id": 9, "probability": None} | rest
+    write_fallback(folder, pa.Table.from_pylist([everyone]))
     model = Model(name="recommender", version="1", uri="models:/recommender/1", run_id="run")
     seal(folder, created_at="2026-08-20T03:00:00Z", as_of="2026-08-20T00:00:00Z",
          model=model, data_fingerprint="d", config_fingerprint="c", code_commit="b",

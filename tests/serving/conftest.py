@@ -16,13 +16,14 @@ FALLBACK = ["i9", "i1"]
 
 
 def table_of(lists, mark):
-    """Long-form rows of {user: items}; every row says `mark`, score is 1 / rank."""
+    """Long-form rows of {user: items}: score is 1 / rank, probability .1 of it, reason `mark`."""
     users = [user for user in sorted(lists) for _ in lists[user]]
     ranks = [rank for user in sorted(lists) for rank in range(1, len(lists[user]) + 1)]
     items = [item for user in sorted(lists) for item in lists[user]]
     scores = [1 / rank for rank in ranks]
     texts = {"source": ["text"] * len(users), "reason": [mark] * len(users)}
-    return pa.table({"user_id": users, "rank": ranks, "item_id": items, "score": scores} | texts)
+    numbers = {"score": scores, "probability": [0.1 * score for score in scores]}
+    return pa.table({"user_id": users, "rank": ranks, "item_id": items} | numbers | texts)
 
 
 def write_lists(folder, lists, fallback, mark, parts):
@@ -31,7 +32,9 @@ def write_lists(folder, lists, fallback, mark, parts):
         write_part(
             folder, index, table_of({u: lists[u] for u in sorted(lists)[index::parts]}, mark)
         )
-    write_fallback(folder, table_of({"": fallback}, mark).drop_columns("user_id"))
+    everyone = table_of({"": fallback}, mark).drop_columns(["user_id", "probability"])
+    none = pa.nulls(len(fallback), pa.float32())
+    write_fallback(folder, everyone.append_column("probability", none))
 
 
 @pytest.fixture

@@ -29,8 +29,10 @@ def test_an_answer_says_everything_about_itself(sealed, store, url):
         "user_id": "a/b", "is_fallback": False, "release_id": "r1", "model": "recsys/3",
         "as_of": "2026-08-20T00:00:00Z",
         "items": [
-            {"rank": 1, "item_id": "x", "score": 1.0, "source": "text", "reason": "r1"},
-            {"rank": 2, "item_id": 'y"', "score": 0.5, "source": "text", "reason": "r1"},
+            {"rank": 1, "item_id": "x", "score": 1.0, "probability": 0.1, "source": "text",
+             "reason": "r1"},
+            {"rank": 2, "item_id": 'y"', "score": 0.5, "probability": 0.05, "source": "text",
+             "reason": "r1"},
         ],
     }  # fmt: skip
 
@@ -48,6 +50,7 @@ def test_an_unknown_user_gets_the_fallback(sealed, store, url):
     reply = httpx.get(f"{url}/v1/users/nobody/recommendations").json()
     assert reply["is_fallback"] is True
     assert [item["item_id"] for item in reply["items"]] == ["i9", "i1"]
+    assert [item["probability"] for item in reply["items"]] == [None, None]
 
 
 def test_many_users_in_one_call_keep_order_type_and_release(sealed, store, url):

@@ -17,8 +17,14 @@ from serving.lists import (
 
 def rows(users, ranks, items, **changed):
     columns = {"user_id": users, "rank": ranks, "item_id": items, "score": [0.5] * len(users),
-               "source": ["text"] * len(users), "reason": [""] * len(users)}  # fmt: skip
+               "probability": [0.1] * len(users), "source": ["text"] * len(users),
+               "reason": [""] * len(users)}  # fmt: skip
     return pa.table(columns | changed)
+
+
+def fallback(ranks, items):
+    columns = rows([""] * len(ranks), ranks, items, probability=[None] * len(ranks))
+    return columns.drop_columns("user_id")
 
 
 def test_lists_are_never_cut(tmp_path):
@@ -56,6 +62,13 @@ def test_every_kind_of_integer_and_text_becomes_int64_or_string():
         (rows(["a", "a"], [1, 2], ["x", "x"]), "item x 2 times"),
         (rows(["b", "a"], [1, 1], ["x", "x"]), "user a comes after user b"),
         (rows(["a"], [1], ["x"], score=[float("nan")]), "not finite"),
+        (
+            rows(["a", "b"], [1, 1], ["x", "y"], probability=[0.0, None]),
+            "user b has the probability None at rank 1; each is a number from 0 to 1",
+        ),
+        (rows(["a"], [1], ["x"], probability=[1.25]), "user a has the probability 1.25"),
+        (rows(["a"], [1], ["x"], probability=[-0.5]), "probability -0.5"),
+        (rows(["a"], [1], ["x"], probability=[float("nan")]), "probability nan"),
         (rows(["a"], [1], [None]), "item_id is null"),
         (rows(["a"], [1], ["x"], reason=pa.array([None], pa.string())), r"nulls in.*reason"),
         (rows(["a"], [70_000], ["x"]), "70000"),
@@ -76,10 +89,15 @@ def test_no_list_is_longer_than_k():
 
 
 def test_the_fallback_is_one_list_with_an_item():
-    table = typed_table(rows(["", ""], [1, 2], ["x", "y"]), LIST_COLUMNS, "here")
-    fallback = table.drop_columns("user_id")
-    check_fallback(fallback)
+    table = typed_table(fallback([1, 2], ["x", "y"]), LIST_COLUMNS[1:], "here")
+    check_fallback(table)
     with pytest.raises(DamagedReleaseError, match="no item"):
-        check_fallback(fallback.slice(0, 0))
+        check_fallback(table.slice(0, 0))
     with pytest.raises(DamagedReleaseError, match="rank 2 where 1 was expected"):
-        check_fallback(fallback.slice(1))
+        check_fallback(table.slice(1))
+
+
+def test_the_fallback_list_is_of_no_user_and_has_no_probability():
+    table = typed_table(rows(["", ""], [1, 2], ["x", "y"]), LIST_COLUMNS, "here")
+    with pytest.raises(DamagedReleaseError, match="is of no user; leave them null"):
+        check_fallback(table.drop_columns("user_id"))

@@ -26,8 +26,14 @@ LINEAGE = {
 
 def rows(users, ranks, items, **changed):
     columns = {"user_id": users, "rank": ranks, "item_id": items, "score": [0.5] * len(users),
-               "source": ["text"] * len(users), "reason": [""] * len(users)}  # fmt: skip
+               "probability": [0.1] * len(users), "source": ["text"] * len(users),
+               "reason": [""] * len(users)}  # fmt: skip
     return pa.table(columns | changed)
+
+
+def fallback(ranks, items):
+    columns = rows([""] * len(ranks), ranks, items, probability=[None] * len(ranks))
+    return columns.drop_columns("user_id")
 
 
 def test_release_ids_sort_by_as_of_then_by_creation_and_are_safe_names():
@@ -64,7 +70,7 @@ def test_a_part_that_breaks_the_format_is_refused_when_written(tmp_path):
 def test_a_part_without_users_is_a_part(tmp_path):
     write_part(tmp_path, 0, rows(["a"], [1], ["x"]))
     write_part(tmp_path, 1, rows(["a"], [1], ["x"]).slice(0, 0))
-    write_fallback(tmp_path, rows(["a"], [1], ["x"]).drop_columns("user_id"))
+    write_fallback(tmp_path, fallback([1], ["x"]))
     assert seal(tmp_path, **LINEAGE).counts.users == 1
 
 
@@ -74,7 +80,7 @@ def test_no_fallback_means_no_release(unsealed):
     with pytest.raises(DamagedReleaseError, match=r"fallback\.parquet.*not there"):
         seal(folder, **LINEAGE)
     with pytest.raises(DamagedReleaseError, match="no item"):
-        write_fallback(folder, rows(["a"], [1], ["x"]).drop_columns("user_id").slice(0, 0))
+        write_fallback(folder, fallback([1], ["x"]).slice(0, 0))
 
 
 def test_a_hole_between_parts_is_found(unsealed):
@@ -95,7 +101,7 @@ def test_parts_of_different_types_are_refused(unsealed):
     with pytest.raises(DamagedReleaseError, match=r"part-00001.*int64.*as in the first part"):
         seal(folder, **LINEAGE)
     write_part(folder, 1, rows(["z"], [1], ["i1"]))
-    write_fallback(folder, rows(["a"], [1], [5]).drop_columns("user_id"))
+    write_fallback(folder, fallback([1], [5]))
     with pytest.raises(DamagedReleaseError, match="fallback"):
         seal(folder, **LINEAGE)
 
@@ -120,7 +126,7 @@ def test_a_sealed_release_never_changes(sealed):
     folder = sealed()
     for change in (
         lambda: write_part(folder, 0, rows(["a"], [1], ["x"])),
-        lambda: write_fallback(folder, rows(["a"], [1], ["x"]).drop_columns("user_id")),
+        lambda: write_fallback(folder, fallback([1], ["x"])),
         lambda: seal(folder, **LINEAGE),
     ):
         with pytest.raises(ServingError, match="sealed"):
@@ -162,7 +168,7 @@ def test_checksums_that_match_do_not_excuse_a_manifest_that_miscounts(sealed):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('"schema_version": 1', '"schema_version": 2', "schema_version"),
+        ('"schema_version": 2', '"schema_version": 3', "schema_version"),
         ('"k": 20', '"k": 20, "later": 1', "later"),
         ('"release_id": "r1"', '"release_id": "../r1"', "release_id"),
         ("{", "", "manifest.json"),
@@ -173,6 +179,13 @@ def test_a_manifest_of_another_shape_is_refused(sealed, old, new, words):
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(DamagedReleaseError, match=words):
         open_release(path.parent)
+
+
+def test_a_release_of_before_there_were_probabilities_is_refused_in_words(sealed):
+    path = sealed() / "manifest.json"
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(DamagedReleaseError, match="have no probabilities; make a new one with"):
+        verify(path.parent)
 
 
 def test_a_renamed_folder_is_refused(sealed):

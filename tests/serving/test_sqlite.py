@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 
 from serving.errors import DamagedReleaseError, NoReleaseError, ServingError
+from serving.lists import ListedItem
 from serving.release import open_release
 from serving.sqlite import build_file, open_file
 
@@ -29,6 +30,21 @@ def test_each_user_gets_their_list_and_everyone_else_the_fallback(built):
             )
             assert (answer.user_id, answer.is_fallback) == (user, user not in LISTS)
         assert [item.item_id for item in opened.answer("ann", 1).items] == ["i1"]
+
+
+def test_a_file_of_before_there_were_probabilities_is_read_without_them(built):
+    old = b'[["i1",0.5,"text","why"],["i2",0.25,"text",""]]'
+    with closing(sqlite3.connect(built)) as connection, connection:
+        (manifest,) = connection.execute("SELECT manifest FROM meta").fetchone()
+        manifest = manifest.replace('"schema_version":2', '"schema_version":1')
+        connection.execute("UPDATE meta SET manifest = ?, fallback = ?", (manifest, old))
+        connection.execute("UPDATE lists SET payload = ? WHERE key = 'ann'", (old,))
+    with closing(open_file(built)) as opened:
+        assert opened.manifest.schema_version == 1
+        for user in ("ann", "nobody"):
+            first, second = opened.answer(user, None).items
+            assert first == ListedItem(1, "i1", 0.5, None, "text", "why")
+            assert (second.rank, second.probability, second.reason) == (2, None, "")
 
 
 def test_a_file_is_read_only(built):
