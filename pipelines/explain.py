@@ -1,13 +1,18 @@
-"""Why an item is in a list: the source that ranked it best, and a reason in words."""
+"""Why an item is in a list: the source that ranked it best, a reason in words, what drove it."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
+from features.catalogue import CATALOGUE, Feature
 from recsys.asof import Past, last_items
 from recsys.candidates import Candidates
+from recsys.contributions import Contributions, contributions, contributions_of
 from recsys.dataset import Items
 from recsys.interest import TextModel
+from recsys.ranker import Ranker
 
 REASONS = {
     "interest": "matches what you took: {title}",
@@ -19,6 +24,8 @@ REASONS = {
     "popularity": "popular now",
     "repeat": "you took this before",
 }
+DRIVERS = 2  # at most
+OF_FAMILY = {"user": "user", "item": "item", "pair": "history", "source": "neighbours"}
 
 
 def explain(
@@ -40,3 +47,33 @@ def explain(
     titles = np.where(closest >= 0, items.title[closest], "what you took")
     reason = [REASONS[name].format(title=title) for name, title in zip(source, titles, strict=True)]
     return source, np.array(reason, dtype=object)
+
+
+def group_of(feature: Feature) -> str:
+    """Return what a feature speaks for: text, history, neighbours, item or user."""
+    if feature.text:
+        return "text"
+    return "history" if feature.name.startswith("repeat") else OF_FAMILY[feature.family]
+
+
+def drivers(ranker: Ranker, table: np.ndarray) -> np.ndarray:
+    """Name what raised each row's score most: (n_rows,) object, like "text, history".
+
+    Of the groups that raised it, the first `DRIVERS`; what is known of the user alone is left out,
+    as it is the same for all of a list. No group raised it: an empty string.
+    """
+    known = _contributions(ranker)
+    named = [at for at, name in enumerate(known.groups) if name != "user"]
+    parts = contributions(known, ranker, table)[:, named]
+    order = np.argsort(-parts, axis=1, kind="stable")[:, :DRIVERS]
+    names = np.array([known.groups[at] for at in named], dtype=object)[order]
+    raised = np.take_along_axis(parts, order, 1) > 0
+    found = [", ".join(row[some]) for row, some in zip(names, raised, strict=True)]
+    return np.array(found, dtype=object)
+
+
+@lru_cache(maxsize=4)
+def _contributions(ranker: Ranker) -> Contributions:
+    """Work out the leaves of a ranker once."""
+    groups = {feature.name: group_of(feature) for feature in CATALOGUE}
+    return contributions_of(ranker, groups)

@@ -38,7 +38,7 @@ class PyfuncRecommender:
             params: `k`, items in a list (default 10).
 
         Returns:
-            Columns user_id, rank, item_id, score, probability, source, reason.
+            Columns user_id, rank, item_id, score, probability, source, reason, drivers.
         """
         asked = pd.Index(pd.DataFrame(model_input)["user_id"])
         user = np.unique(self.user_ids.get_indexer(asked))
@@ -55,6 +55,7 @@ class PyfuncRecommender:
                 "user_id": self.user_ids[some[lists.request]], "rank": lists.rank,
                 "item_id": self.method.items.ids[lists.item], "score": lists.score,
                 "probability": lists.probability, "source": lists.source, "reason": lists.reason,
+                "drivers": lists.drivers,
             })
             for some, lists in lists_of(self.method, self.snapshot, log, mine, self.as_of,
                                         self.recommender.scorer, self.recommender.heads, k)

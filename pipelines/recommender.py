@@ -13,7 +13,7 @@ import numpy as np
 
 from features.item import item_features
 from features.table import feature_table
-from pipelines.explain import explain
+from pipelines.explain import drivers, explain
 from recsys.asof import Past, last_items, past_of
 from recsys.calibration import Heads
 from recsys.candidates import (
@@ -30,7 +30,7 @@ from recsys.candidates import (
 )  # fmt: skip
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
-from recsys.ranker import Scorer
+from recsys.ranker import Ranker, Scorer
 from recsys.related import Related
 from recsys.state import ItemState
 from recsys.threads import in_threads
@@ -87,6 +87,7 @@ class Lists:
     probability: np.ndarray  # (n_rows,) float64, that the user takes it in their next request
     source: np.ndarray  # (n_rows,) object, the source that ranked it best
     reason: np.ndarray  # (n_rows,) object, in words
+    drivers: np.ndarray  # (n_rows,) object, the groups of features that raised its score most
 
 
 def chunks(n_requests: int, n_items: int) -> Iterator[np.ndarray]:
@@ -213,8 +214,10 @@ def make_lists(
     back = np.empty(len(order), np.int64)
     back[place] = np.arange(len(order))
     source, reason = explain(method.items, snapshot.texts, block.past, chosen)
+    listed, trees = table[order], ranker if isinstance(ranker, Ranker) else heads.models[0]
     return Lists(rows.request[order], rank, rows.item[order], score[order],
-                 heads.predict(table[order])[:, 0], source[back], reason[back])  # fmt: skip
+                 heads.predict(listed)[:, 0], source[back], reason[back],
+                 drivers(trees, listed))  # fmt: skip
 
 
 def lists_of(

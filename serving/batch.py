@@ -190,6 +190,7 @@ def lists_table(lists: Lists, user_ids: np.ndarray, method: Method) -> pa.Table:
         "probability": pa.array(lists.probability, pa.float32()),
         "source": pa.array(lists.source, pa.string()),
         "reason": pa.array(lists.reason, pa.string()),
+        "drivers": pa.array(lists.drivers, pa.string()),
     })  # fmt: skip
 
 
@@ -205,6 +206,7 @@ def fallback_table(method: Method, snapshot: Snapshot, moment: int, k: int) -> p
         "probability": pa.nulls(len(best), pa.float32()),
         "source": pa.array(["popularity"] * len(best), pa.string()),
         "reason": pa.array(["popular now"] * len(best), pa.string()),
+        "drivers": pa.array([""] * len(best), pa.string()),
     })  # fmt: skip
 
 
@@ -221,4 +223,4 @@ def _ids(values: np.ndarray) -> pa.Array[Any]:
 def _no_lists() -> Lists:
     """Lists of nobody."""
     none, numbers, text = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, object)
-    return Lists(none, none, none, numbers, numbers, text, text)
+    return Lists(none, none, none, numbers, numbers, text, text, text)

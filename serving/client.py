@@ -26,6 +26,7 @@ class RecommendedItem(BaseModel, frozen=True):
     probability: float | None = None  # that the user takes it next; None in the fallback list
     source: str
     reason: str
+    drivers: str = ""  # what raised its score most, like "text, history"
 
 
 class Recommendations(BaseModel, frozen=True):

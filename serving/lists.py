@@ -20,13 +20,16 @@ from pydantic import BaseModel
 from serving.errors import DamagedReleaseError
 
 ROW_GROUP = 65_536  # rows: what one step of writing or reading holds in memory
-LIST_COLUMNS = ("user_id", "rank", "item_id", "score", "probability", "source", "reason")
+LIST_COLUMNS = (
+    "user_id", "rank", "item_id", "score", "probability", "source", "reason", "drivers",
+)  # fmt: skip
 COLUMN_TYPES: dict[str, pa.DataType] = {  # the ids bring their own
     "rank": pa.int16(),
     "score": pa.float32(),
     "probability": pa.float32(),
     "source": pa.string(),
     "reason": pa.string(),
+    "drivers": pa.string(),
 }
 
 
@@ -39,6 +42,7 @@ class ListedItem(NamedTuple):
     probability: float | None  # None: the fallback list, or a release of before there were any
     source: str
     reason: str
+    drivers: str  # what raised its score most, like "text, history"; empty where unknown
 
 
 class Answer(NamedTuple):
@@ -172,7 +176,7 @@ def _check_places(table: pa.Table, where: str, k: int | None) -> None:
     if holes or not pc.all(pc.is_finite(table["score"])).as_py():
         raise DamagedReleaseError(
             f"{where}: nulls in columns {holes} or scores that are not finite; "
-            "every row needs every column (an empty string where there is no reason)"
+            "every row needs every column (an empty string where a text is missing)"
         )
     users, ranks = table["user_id"].combine_chunks(), table["rank"].combine_chunks()
     row = pc.index(pc.less(users[1:], users[:-1]), True).as_py() + 1

@@ -2,7 +2,7 @@
 
     <releases>/<release_id>/
         lists/part-00000.parquet ...  user_id, rank, item_id, score, probability, source,
-                                      reason
+                                      reason, drivers
         fallback.parquet              the same without user_id: the list of a user nobody knows;
                                       every probability null
         manifest.json                 written last; a folder without it is unfinished
@@ -72,7 +72,7 @@ class FileEntry(BaseModel, frozen=True, extra="forbid"):
 class Manifest(BaseModel, frozen=True, extra="forbid"):
     """What a release is: its lineage, its size and the checksum of every file."""
 
-    schema_version: Literal[1, 2] = 2  # 1 had no probabilities
+    schema_version: Literal[1, 2] = 2  # 1 had neither probabilities nor drivers
     release_id: ReleaseId
     created_at: UtcText
     as_of: UtcText  # the lists know events strictly before this moment

@@ -53,10 +53,12 @@ class OpenRelease:
         except sqlite3.Error as error:
             raise ServingError(f"{self.path} cannot be read: {error}") from error
         rows = json.loads(found[0]) if found else self.fallback
+        if self.manifest.schema_version == 1:  # neither probabilities nor drivers
+            rows = [[item_id, score, None, *texts, ""] for item_id, score, *texts in rows]
         items = [
-            ListedItem(rank, item_id, float(score), chance[0] if chance else None, source, reason)
-            for rank, (item_id, score, *chance, source, reason) in enumerate(rows[:k], start=1)
-        ]  # a release of schema 1 has no probabilities
+            ListedItem(rank, item_id, float(score), *rest)
+            for rank, (item_id, score, *rest) in enumerate(rows[:k], start=1)
+        ]
         return Answer(user_id, found is None, items)
 
     def close(self) -> None:
@@ -138,13 +140,14 @@ def _keyed(table: pa.Table) -> Iterator[tuple[str | None, bytes | None]]:
 def _payloads(table: pa.Table, offsets: pa.Int32Array) -> pa.Array[Any]:
     """Write each list as JSON: (n_lists,) binary.
 
-    [[item_id, score, probability, source, reason], ...], the probability null in the fallback list.
+    [[item_id, score, probability, source, reason, drivers], ...], the probability null in the
+    fallback list.
 
     Args:
         table: the rows of the lists, back to back.
         offsets: (n_lists + 1,) int32, where each list begins and the last one ends.
     """
-    names = ("item_id", "score", "probability", "source", "reason")
+    names = ("item_id", "score", "probability", "source", "reason", "drivers")
     columns = [_json(table[name].combine_chunks()) for name in names]
     join: Any = pc.binary_join_element_wise  # its stubs know no plain text among the arguments
     lists = pc.binary_join(pa.ListArray.from_arrays(offsets, join(*columns, ",")), "],[")

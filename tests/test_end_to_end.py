@@ -83,6 +83,9 @@ def test_every_user_with_a_past_gets_one_full_list_of_known_items(small_world, r
     assert set(lists["item_id"]) <= set(items["item_id"])
     assert (lists.groupby("user_id")["score"].diff().dropna() <= 1e-6).all()
     assert (lists["reason"] != "").all()
+    groups = {"text", "history", "neighbours", "item"}
+    driven = {group for named in lists["drivers"] if named for group in named.split(", ")}
+    assert driven <= groups and len(driven) >= 2
 
 
 def test_what_the_user_took_before_says_so_and_nothing_else_does(small_world, release):

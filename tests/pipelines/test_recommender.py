@@ -115,7 +115,16 @@ def test_threads_change_no_list(log_of):
 
     for (one, alone), (same, among) in zip(lists(1), lists(3), strict=True):
         np.testing.assert_array_equal(one, same)
-        for name in ("request", "rank", "item", "score", "probability", "source", "reason"):
+        for name in (
+            "request",
+            "rank",
+            "item",
+            "score",
+            "probability",
+            "source",
+            "reason",
+            "drivers",
+        ):
             np.testing.assert_array_equal(getattr(alone, name), getattr(among, name))
     assert len(np.unique(alone.score)) > 5
 
@@ -146,7 +155,7 @@ def test_the_order_is_the_rankers_whatever_the_heads_say(ranked):
     method, snapshot, block, table, ranker, heads = ranked
     swapped = Heads(heads.levels, heads.models[::-1], heads.maps[::-1])
     one, other = (make_lists(method, snapshot, block, ranker, some, 5) for some in (heads, swapped))
-    for name in ("request", "rank", "item", "score", "source", "reason"):
+    for name in ("request", "rank", "item", "score", "source", "reason", "drivers"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     rows = places(block, one)
     np.testing.assert_array_equal(one.score, ranker.predict(table)[rows])

@@ -43,7 +43,7 @@ def recsys(monkeypatch, capsys, tmp_path):
 def make_release(folder, users=("ann", "bob")):
     """Seal a release with one item for each user; the fallback list is item 9."""
     lists = {"user_id": sorted(users), "item_id": list(range(len(users)))}
-    rest = {"rank": 1, "score": 0.5, "source": "text", "reason": ""}
+    rest = {"rank": 1, "score": 0.5, "source": "text", "reason": "", "drivers": ""}
     rows = pa.table(lists | {name: [value] * len(users) for name, value in rest.items()})
     write_part(folder, 0, rows.append_column("probability", pa.array([0.1] * len(users))))
     everyone = {"item_id": 9, "probability": None} | rest

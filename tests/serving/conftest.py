@@ -21,7 +21,8 @@ def table_of(lists, mark):
     ranks = [rank for user in sorted(lists) for rank in range(1, len(lists[user]) + 1)]
     items = [item for user in sorted(lists) for item in lists[user]]
     scores = [1 / rank for rank in ranks]
-    texts = {"source": ["text"] * len(users), "reason": [mark] * len(users)}
+    texts = {"source": ["text"] * len(users), "reason": [mark] * len(users),
+             "drivers": ["text, item"] * len(users)}  # fmt: skip
     numbers = {"score": scores, "probability": [0.1 * score for score in scores]}
     return pa.table({"user_id": users, "rank": ranks, "item_id": items} | numbers | texts)
 

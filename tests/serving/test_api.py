@@ -30,9 +30,9 @@ def test_an_answer_says_everything_about_itself(sealed, store, url):
         "as_of": "2026-08-20T00:00:00Z",
         "items": [
             {"rank": 1, "item_id": "x", "score": 1.0, "probability": 0.1, "source": "text",
-             "reason": "r1"},
+             "reason": "r1", "drivers": "text, item"},
             {"rank": 2, "item_id": 'y"', "score": 0.5, "probability": 0.05, "source": "text",
-             "reason": "r1"},
+             "reason": "r1", "drivers": "text, item"},
         ],
     }  # fmt: skip
 

@@ -27,7 +27,7 @@ LINEAGE = {
 def rows(users, ranks, items, **changed):
     columns = {"user_id": users, "rank": ranks, "item_id": items, "score": [0.5] * len(users),
                "probability": [0.1] * len(users), "source": ["text"] * len(users),
-               "reason": [""] * len(users)}  # fmt: skip
+               "reason": [""] * len(users), "drivers": [""] * len(users)}  # fmt: skip
     return pa.table(columns | changed)
 
 

@@ -43,7 +43,7 @@ def test_a_file_of_before_there_were_probabilities_is_read_without_them(built):
         assert opened.manifest.schema_version == 1
         for user in ("ann", "nobody"):
             first, second = opened.answer(user, None).items
-            assert first == ListedItem(1, "i1", 0.5, None, "text", "why")
+            assert first == ListedItem(1, "i1", 0.5, None, "text", "why", "")
             assert (second.rank, second.probability, second.reason) == (2, None, "")
 
 

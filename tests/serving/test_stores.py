@@ -50,12 +50,13 @@ def test_every_list_comes_back_as_it_was_written(sealed, store, lists, fallback,
     for answer, items in zip(found.lists, [*lists.values(), fallback], strict=True):
         chances = [None if answer.is_fallback else float32(0.1 / rank)
                    for rank in range(1, len(items) + 1)]  # fmt: skip
-        assert [(item.rank, item.item_id, float32(item.score), item.source, item.reason)
+        assert [(item.rank, item.item_id, float32(item.score), item.source, item.reason,
+                 item.drivers)
                 for item in answer.items] == [
-            (rank, item, float32(1 / rank), "text", "r1")
+            (rank, item, float32(1 / rank), "text", "r1", "text, item")
             for rank, item in enumerate(items, start=1)
         ]  # fmt: skip
-        assert [chance and float32(chance) for *_, chance, _, _ in answer.items] == chances
+        assert [chance and float32(chance) for *_, chance, _, _, _ in answer.items] == chances
         assert all(type(item.item_id) is type(items[0]) for item in answer.items)
 
 
@@ -233,7 +234,7 @@ def test_damage_in_the_store_is_said_in_words(sealed, store):
 def test_a_user_in_two_parts_is_refused(unsealed, seal_lists, store):
     folder = unsealed("r1", lists={"ann": ["a"], "bob": ["b"]}, parts=1)
     row = {"user_id": "ann", "rank": 1, "item_id": "c", "score": 1.0, "probability": 0.5,
-           "source": "", "reason": ""}  # fmt: skip
+           "source": "", "reason": "", "drivers": ""}  # fmt: skip
     write_part(folder, 1, pa.Table.from_pylist([row]))
     seal_lists(folder)
     with pytest.raises(DamagedReleaseError, match="two parts"):
