@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.asof import Past, new_days
+from recsys.asof import Past, counts_before, new_days
 from recsys.dataset import DAY
 
 
@@ -38,8 +38,9 @@ def user_features(past: Past, moment: np.ndarray, dated: bool) -> dict[str, np.n
         active = np.bincount(past.request, new_days(past.request, past.moment // DAY), minlength=n)
         oldest = np.full(n, np.nan)
         oldest[some] = days_ago[past.indptr[:-1][some]]
+        [lately] = counts_before(past.request, past.moment, np.arange(n), moment, [28 * DAY])
         table |= {
-            "user_events_28d": np.bincount(past.request[days_ago <= 28], minlength=n).astype(float),
+            "user_events_28d": lately.astype(float),
             "user_idle_days": idle,
             "user_age_days": age,
             "user_gap_days": _ratio(oldest - idle, active - 1),

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from recsys.asof import last_items, least_by_key, past_of, sums_by_key
+from recsys.asof import counts_before, last_items, least_by_key, past_of, sums_by_key
 from recsys.dataset import DAY
 
 DATED = pytest.mark.parametrize("dated", [True, False], ids=["dated", "ordered"])
@@ -105,6 +107,31 @@ def test_last_items_are_the_end_of_the_past_read_backwards(log_of, random_rows, 
     past = past_of(log_of(rows), *ask(rows, dated, 2), EVERYTHING)
     expected = [[e[0] for e in events[::-1][:4]] for events in parts(past)]
     assert last_items(past, 4).tolist() == [items + [-1] * (4 - len(items)) for items in expected]
+
+
+KEYED = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12)), max_size=30)
+ASKED = st.lists(st.tuples(st.integers(-1, 7), st.integers(-9, 20)), max_size=10)
+
+
+@given(KEYED, ASKED, st.lists(st.integers(1, 15), max_size=3), st.sampled_from([1, DAY, 2**58]))
+def test_windows_hold_what_a_loop_counts_however_far_apart_events_are(events, asked, windows, unit):
+    """With 2**58 between moments, keys are counted in parts of one or a few."""
+    key, moment, asked_key, asked_moment = (
+        np.array([row[at] for row in rows], np.int64) for rows in (events, asked) for at in (0, 1)
+    )
+    found = counts_before(key, moment * unit, asked_key, asked_moment * unit,
+                          [window * unit for window in windows])  # fmt: skip
+    assert found.shape == (len(windows), len(asked)) and found.dtype == np.int64
+    assert found.tolist() == [
+        [sum(k == one and when - window <= m < when for k, m in events) for one, when in asked]
+        for window in windows
+    ]
+
+
+def test_a_window_takes_its_start_and_leaves_its_end():
+    key, moment = np.array([0, 0, 0, 1], np.int32), np.array([4, 5, 8, 6])
+    asked = np.array([0, 0, 1, 2]), np.array([8, 9, 8, 8])
+    assert counts_before(key, moment, *asked, [3, 4]).tolist() == [[1, 1, 1, 0], [2, 2, 1, 0]]
 
 
 @pytest.mark.parametrize("seed", range(3))
