@@ -20,6 +20,7 @@ from rich.table import Table
 from features.catalogue import active_features
 from pipelines.prepared import Prepared, open_prepared
 from pipelines.recommender import Method, Snapshot, look, snapshot_of, table_of
+from pipelines.stages import Stages
 from pipelines.textmodel import distinct_texts, words_in_common
 from recsys.candidates import CandidateConfig, block_size
 from recsys.errors import RecsysError
@@ -43,7 +44,8 @@ def main() -> None:
         sys.exit(2)
     items, windows = prepared.items(), prepared.windows
     method = Method(items, CandidateConfig(), windows.dated, exclude_seen=False)
-    snapshot, spent = known(prepared, method)
+    stages = Stages()
+    snapshot = known(prepared, method, stages)
     size = block_size(len(items))
     title = f"{len(items):,} items, {asked.requests} requests"
     table = Table(
@@ -54,23 +56,22 @@ def main() -> None:
         table.add_row(f"{block:,}", *(f"{1000 * value:.2f}" for value in times))
     console = Console()
     console.print(table)
-    console.print({part: f"{value:.1f} s" for part, value in spent.items()})
+    console.print({part: f"{value:.1f} s" for part, value in stages.seconds.items()})
 
 
-def known(prepared: Prepared, method: Method) -> tuple[Snapshot, dict[str, float]]:
-    """Count and fit everything at the end of the log; also return the seconds it took."""
+def known(prepared: Prepared, method: Method, stages: Stages) -> Snapshot:
+    """Count and fit everything at the end of the log."""
     texts, text_of_item = distinct_texts(method.items.text)
     drawn = np.random.default_rng(0).normal(size=(len(texts), DIM)).astype(np.float32)
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     end, n_items, config = prepared.windows.test_end, len(method.items), StateConfig()
-    began = time.perf_counter()
-    related = related_items(prepared.buckets(), end, n_items, config)
-    fitted = time.perf_counter()
-    state = state_at(prepared.buckets(), end, n_items, method.dated, config)
-    spent = {"item cosine and EASE": fitted - began, "state": time.perf_counter() - fitted}
+    with stages.measure("item cosine and EASE"):
+        related = related_items(prepared.buckets(), end, n_items, config)
+    with stages.measure("state"):
+        state = state_at(prepared.buckets(), end, n_items, method.dated, config)
     lexical = words_in_common(method.items, config.neighbours)
     model = TextModel(text_of_item, drawn, drawn, UserPooling(DIM, HISTORY), lexical)
-    return snapshot_of(method, state, related, model), spent
+    return snapshot_of(method, state, related, model)
 
 
 def timed(

@@ -19,14 +19,16 @@ from pydantic import BaseModel, ConfigDict
 
 from pipelines import tracking
 from pipelines.config import fingerprint
-from pipelines.model import Recommender, at_moment, load_model
+from pipelines.model import at_moment, load_model
 from pipelines.prepared import Prepared
 from pipelines.recommender import Lists, Method, Snapshot, lists_of
 from pipelines.run import git_commit, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.textmodel import Show
+from recsys.calibration import Heads
 from recsys.dataset import DAY, Log
 from recsys.errors import ConfigError
+from recsys.ranker import Scorer
 from serving.release import (
     Model,
     is_sealed,
@@ -90,8 +92,8 @@ def recommend(config: RunConfig, model_uri: str, as_of: str | None, show: Show) 
         log = prepared.bucket(bucket)
         if not part_path(folder, bucket).exists():
             table = bucket_table(
-                method, snapshot, recommender, log, moment, plan.k, user_ids,
-                _showing(show, done, len(user_ids)),
+                method, snapshot, recommender.scorer, recommender.heads, log, moment, plan.k,
+                user_ids, _showing(show, done, len(user_ids)),
             )  # fmt: skip
             write_part(folder, bucket, table)
         done += len(log.users)
@@ -163,14 +165,13 @@ def open_folder(releases: Path, plan: Plan) -> tuple[Path, Plan]:
 
 
 def bucket_table(
-    method: Method, snapshot: Snapshot, recommender: Recommender, log: Log, moment: int, k: int,
-    user_ids: np.ndarray, on_block: Callable[[int], None] = lambda done: None,
+    method: Method, snapshot: Snapshot, ranker: Scorer, heads: Heads, log: Log, moment: int,
+    k: int, user_ids: np.ndarray, on_block: Callable[[int], None] = lambda done: None,
 ) -> pa.Table:  # fmt: skip
     """Make the lists of one bucket's users, in blocks."""
     past = (log.moment < moment) & (log.grade > 0)
     some = np.bincount(log.row[past], minlength=len(log.users)) > 0
     users, parts, done = log.users[some], [], 0
-    ranker, heads = recommender.scorer, recommender.heads
     for asked, lists in lists_of(method, snapshot, log, users, moment, ranker, heads, k):
         parts.append(lists_table(lists, user_ids[asked], method))
         done += len(asked)
