@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from pipelines.config import load_toml
 from pipelines.report import quality_table
@@ -30,6 +31,8 @@ from pipelines.textmodel import Show
 from pipelines.train import train
 from recsys.errors import RecsysError
 from recsys.progress import showing
+
+GIB = 2**30
 
 
 def main() -> None:
@@ -41,10 +44,23 @@ def main() -> None:
     console = Console(width=170)
     for window in ("valid", "test"):
         console.print(quality_table(report, window))
-    console.print({stage: round(value, 1) for stage, value in report["seconds"].items()})
+    console.print(stages_table(report))
     console.print(report["run"])
     if asked.json:
         asked.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def stages_table(report: dict[str, Any]) -> Table:
+    """Draw each stage's seconds and peak memory, and the highest peak without the encoder's."""
+    peaks, table = report["peak_memory_bytes"], Table("stage", "seconds", "peak, GiB")
+    for stage, seconds in report["seconds"].items():
+        table.add_row(stage, f"{seconds:.1f}", f"{peaks[stage] / GIB:.2f}")
+    aside = max(peak for stage, peak in peaks.items() if not stage.startswith("encoder"))
+    table.add_row(
+        "all", f"{sum(report['seconds'].values()):.1f}", f"{max(peaks.values()) / GIB:.2f}"
+    )
+    table.add_row("all but the encoder", "", f"{aside / GIB:.2f}")
+    return table
 
 
 def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
