@@ -54,13 +54,7 @@ def main() -> None:
                   "describe", "score", "over the reference",
                   title=f"{asked.data.name}: {asked.users:,} users, ms a user")  # fmt: skip
     with run_of(asked) as (config, show):
-        changes = {"max_requests": asked.requests}
-        config = config.model_copy(update={
-            "training": config.training.model_copy(update={"max_epochs": 0}),
-            "ranker": config.ranker.model_copy(update=changes),
-            "heads": config.heads.model_copy(update=changes),
-            "evaluation": config.evaluation.model_copy(update=changes),
-        })  # fmt: skip
+        config = quick(config, asked.requests)
         texts = learned_twice(config, show)
         points = [measured(config, show, texts, share, asked.users, asked.rounds)
                   for share in asked.quotas]  # fmt: skip
@@ -73,6 +67,17 @@ def main() -> None:
     if asked.json:
         report = {"points": points, "run": describe_run(asked.data.name)}
         asked.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def quick(config: RunConfig, requests: int) -> RunConfig:
+    """Return the config with texts aligned only, and few requests to learn from and measure on."""
+    changes = {"max_requests": requests}
+    return config.model_copy(update={
+        "training": config.training.model_copy(update={"max_epochs": 0}),
+        "ranker": config.ranker.model_copy(update=changes),
+        "heads": config.heads.model_copy(update=changes),
+        "evaluation": config.evaluation.model_copy(update=changes),
+    })  # fmt: skip
 
 
 def learned_twice(config: RunConfig, show: Show) -> tuple[Learned, Learned]:
