@@ -1,7 +1,7 @@
-"""Every benchmark, one after the other: `make bench`. Reports land in runs/benchmarks/.
+"""Quality and speed, one benchmark after the other: `make bench`. Reports land in runs/benchmarks/.
 
 Data sets are found through the environment variable RECSYS_DATA; one that is not there is named
-and left out.
+and left out. What needs no data comes last.
 """
 
 from __future__ import annotations
@@ -20,20 +20,31 @@ SETS = {  # folder -> protocol (ml: users rate in one or two sittings, so time s
 }
 
 
+SYNTHETIC = ("asof", "scale")
+
+
 def main() -> None:
-    """Run benchmarks.quality on each data set that is there, in a process of its own."""
+    """Run each benchmark in a process of its own; fail at the end if one did."""
     data, results = Path(os.environ.get("RECSYS_DATA", "")), Path("runs/benchmarks")
     results.mkdir(parents=True, exist_ok=True)
     failed = False
+
+    def run(module: str, report: str, *arguments: str) -> None:
+        nonlocal failed
+        print(f"== {report}", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{module}", *arguments,
+                   "--json", str(results / f"{report}.json")]  # fmt: skip
+        failed |= subprocess.run(command, check=False).returncode != 0
+
     for name, protocol in SETS.items():
         if not os.environ.get("RECSYS_DATA") or not (data / name).is_dir():
             print(f"{name}: not found under RECSYS_DATA, left out")
             continue
-        command = [sys.executable, "-m", "benchmarks.quality", "--data", str(data / name),
-                   "--protocol", protocol, "--json", str(results / f"{name}.json"),
-                   "--run-dir", str(results / name)]  # fmt: skip
-        print(f"== {name}", flush=True)
-        failed |= subprocess.run(command, check=False).returncode != 0
+        folder = ("--data", str(data / name), "--protocol", protocol)
+        run("quality", name, *folder, "--run-dir", str(results / name))
+        run("joins", f"{name}_joins", *folder, "--run-dir", str(results / name))
+    for module in SYNTHETIC:
+        run(module, module)
     sys.exit(int(failed))
 
 

@@ -3,10 +3,26 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from benchmarks.curve import result
+from benchmarks.joins import CANDIDATES, FEATURES, LEAST, LISTED, compared
+from benchmarks.look import known
+from benchmarks.pandas_lists import tables_of
+from benchmarks.quality import stages_table
+from benchmarks.scale import shop, some_models
+from pipelines.prepare import prepare
+from pipelines.recommender import Method
+from pipelines.stages import Stages
+from recsys.candidates import CandidateConfig
+from recsys.dataset import DAY
+from recsys.schema import DataConfig
 
 pytestmark = pytest.mark.slow
 
@@ -136,3 +152,96 @@ def test_fewer_candidates_are_timed_beside_their_quality(small_world, tmp_path):
         assert 0 < point["ndcg_at_10"] <= 1 and point["trees"] >= 1
         assert all(point[part] > 0 for part in ("look", "describe", "score", "over_reference"))
         assert f"{point['users_per_second']:.0f}" in done.stdout
+
+
+def test_counts_are_those_of_polars(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.asof", "--events", "30000", "--requests", "5000",
+               "--keys", "50", "3000", "--rounds", "1", "--json", str(tmp_path / "a")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    points = json.loads((tmp_path / "a").read_text())["points"]
+    assert [(point["keys"], point["equal"]) for point in points] == [(50, 1.0), (3000, 1.0)]
+    for point in points:
+        week, month, quarter = point["counted"]
+        assert 0 < week < month < quarter
+        assert point["ratio"] == pytest.approx(point["polars_s"] / point["ours_s"])
+
+
+def rich_shop(folder):
+    """Prepare a shop with all that is looked at: shown items, prices, kinds of items, offers."""
+    rng = np.random.default_rng(0)
+    events, items = shop(150, 240, 20)
+    events = events.filter(pa.array(rng.random(len(events)) < 0.8))
+    kinds = pa.array(np.where(rng.random(len(events)) < 0.2, "shown", "buy"))
+    events = events.append_column("event_type", kinds)
+    events = events.append_column("price", pa.array(rng.lognormal(2, 1, len(events))))
+    for name in ("category", "brand"):
+        kind = np.where(rng.random(len(items)) < 0.2, None, rng.integers(0, 9, len(items)))
+        items = items.append_column(name, pa.array(kind.tolist(), pa.int64()).cast(pa.string()))
+    ends = np.where(rng.random(len(items)) < 0.2, 100 * DAY, 900 * DAY)
+    items = items.append_column("available_until", pa.array(ends, pa.timestamp("us", "UTC")))
+    rules = {"shown": {"grade": 0}, "buy": {"grade": 1}}
+    return prepare(events, items, folder, DataConfig(event_types=rules), "time")
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_pandas_finds_the_same_candidates_and_features(tmp_path, exclude_seen):
+    prepared = rich_shop(tmp_path / "prepared")
+    few = CandidateConfig(**dict.fromkeys(("interest", "lexical", "item_cosine", "repeat"), 15))
+    method = Method(prepared.items(), few, True, exclude_seen)
+    snapshot, log = known(prepared, method, Stages()), prepared.bucket(0)
+    tables = tables_of(method, snapshot, log, prepared.windows.test_end)
+    ranker, _ = some_models(prepared, method, snapshot)
+    same, alike, rows = compared(tables, log, log.users, ranker)
+    assert min(same.values()) > 0.999, same
+    assert len(alike) > 0.9 * len(log.users)
+    rows_of = dict(zip(ranker.features, rows.T, strict=True))
+    constant = {name for name, column in rows_of.items() if len(np.unique(column)) == 1}
+    own = {"pair_events", "pair_back", "pair_idle_days", "pair_due", "repeat", "repeat_rank"}
+    assert constant == (own if exclude_seen else set())
+    other = tables_of(replace(method, exclude_seen=not exclude_seen), snapshot, log, tables.moment)
+    same, _, _ = compared(replace(tables, events=other.events[::2]), log, log.users, ranker)
+    assert same[CANDIDATES] < 0.9 and same[FEATURES] < 0.9  # half of the events: other lists
+
+
+def test_lists_are_timed_beside_those_of_pandas(tmp_path):
+    for table, name in zip(shop(150, 240, 20), ("events", "items"), strict=True):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    done, report = bench("joins", tmp_path, tmp_path / "out.json", "--users", "50", "--block", "30",
+                         "--rounds", "1", "--requests", "100", "--set", "ranker.max_trees=30",
+                         "--set", "ranker.min_rows_in_leaf=5")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert report["trees"] == 30 and all(report["same"][what] >= LEAST[what] for what in LEAST)
+    assert report["ratio"] == pytest.approx(report["pandas_s"] / report["ours_s"])
+    assert f"{1 / report['pandas_s']:.0f}" in done.stdout and LISTED in done.stdout
+
+
+def test_each_number_of_users_is_listed_in_a_process_of_its_own(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.scale", "--sizes", "80", "160", "--items", "240",
+               "--events", "15", "--bucket-rows", "700", "--json", str(tmp_path / "a")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    points = json.loads((tmp_path / "a").read_text())["points"]
+    assert [(point["users"], point["rows"]) for point in points] == [(80, 80 * 20), (160, 160 * 20)]
+    assert [point["buckets"] for point in points] == [2, 4]  # 80 * 15 / 700, 160 * 15 / 700
+    for point in points:
+        assert point["ms_a_user"] == pytest.approx(
+            1000 * point["seconds"]["lists"] / point["users"]
+        )
+        assert point["lists_bytes"] == point["peak_memory_bytes"]["lists"] > 0
+        assert f"{point['ms_a_user']:.2f}" in done.stdout
+
+
+def test_stages_are_printed_with_their_peaks_and_the_most_without_the_encoder():
+    report = {"seconds": {"encoder": 2.0, "ranker rows": 3.5},
+              "peak_memory_bytes": {"encoder": 3 * 2**30, "ranker rows": 2**30}}  # fmt: skip
+    console = Console(width=80)
+    with console.capture() as printed:
+        console.print(stages_table(report))
+    rows = [line.strip("│").split("│") for line in printed.get().splitlines() if "│" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["encoder", "2.0", "3.00"],
+        ["ranker rows", "3.5", "1.00"],
+        ["all", f"{2 + 3.5}", "3.00"],
+        ["all but the encoder", "", "1.00"],
+    ]
