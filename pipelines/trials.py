@@ -63,7 +63,7 @@ def settings_table(
 ) -> Table:
     """Make a table of the settings now and at best, and of what both reached."""
     now, best = trials[0], choice.best
-    title = f"{len(trials)} trials; {len(user):,} requests, half the users of the valid window"
+    title = f"{len(trials)} trials; {len(user):,} requests,\nhalf the users of the valid window"
     table = Table("ranker", "now", f"best, trial {best.number}", "importance", title=title)
     for name, value in best.settings.items():
         share = f"{importance[name]:.2f}" if name in importance else ""
