@@ -100,12 +100,12 @@ def _outcome(
         rows = block.candidates if name == "full" else without_text(block.candidates)
         score = ranker.predict(table_of(method, step.snapshot, block, ranker.features, rows))
         order, place = best_rows(rows.request, rows.item, score, len(score))
-        ranks[name] = _look_up(rows, order, place, request, item, len(method.items))
+        ranks[name] = look_up(rows, order, place, request, item, len(method.items))
         top = place <= LISTED
         listed[name] = np.full((len(some), LISTED), -1)
         listed[name][rows.request[order[top]], place[top] - 1] = rows.item[order[top]]
     rows = block.candidates
-    found = {name: _look_up(rows, np.arange(len(rank)), rank, request, item, len(method.items))
+    found = {name: look_up(rows, np.arange(len(rank)), rank, request, item, len(method.items))
              for name, rank in rows.rank.items()
              if getattr(method.candidates, name, 0)}  # fmt: skip
     found["union"] = np.min(list(found.values()), axis=0)
@@ -139,7 +139,7 @@ def without_text(candidates: Candidates) -> Candidates:
     return candidates.keep(np.isfinite(np.array(plain)).any(0))
 
 
-def _look_up(
+def look_up(
     rows: Candidates, order: np.ndarray, rank: np.ndarray, request: np.ndarray, item: np.ndarray,
     n_items: int,
 ) -> np.ndarray:  # fmt: skip

@@ -79,6 +79,30 @@ def draw_quotas(path: Sequence[tuple[float, float]], now: tuple[float, float], f
     figure.savefig(file, dpi=120)
 
 
+def draw_trials(score: Sequence[float], seconds: Sequence[float], file: Path) -> None:
+    """Draw the score of each trial, and the score against the seconds it took; the first is now."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    best = int(np.argmax(score))
+    left.step(range(len(score)), np.maximum.accumulate(score), where="post", color="tab:green",
+              label="best so far")  # fmt: skip
+    for axes, places in ((left, range(len(score))), (right, seconds)):
+        axes.plot(places, score, marker=".", linestyle="", color="tab:gray", label="trials")
+        axes.plot(places[0], score[0], marker="x", markersize=10, linestyle="", color="black",
+                  label="config now")  # fmt: skip
+        axes.plot(places[best], score[best], marker="o", markersize=14, fillstyle="none",
+                  linestyle="", color="black", label="best")  # fmt: skip
+    left.set_xlabel("trial")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.set_ylabel("NDCG@10, held half of the valid window")
+    left.legend(loc="best")
+    right.set_xlabel("seconds to fit and measure")
+    right.set_xlim(left=0)
+    figure.suptitle("Settings of the ranker")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+
+
 def _wilson(share: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bound shares of `rows` draws at 95 %: Wilson's score interval."""
     z = 1.96

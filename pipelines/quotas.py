@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from pipelines.figures import draw_quotas
 from pipelines.run import Run, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
@@ -148,6 +150,17 @@ def tune_candidates(
             "nothing to choose quotas by; bring a longer log"
         )
     return reach, path
+
+
+def quotas_said(config: RunConfig, reach: Reach, path: list[dict[str, int]]) -> list[Any]:
+    """Draw the path in run_dir; return what the command prints."""
+    now = {name: getattr(config.candidates, name) for name in SOURCES}
+    points = [(reach.candidates(some), reach.recall(some)) for some in (*path, now)]
+    picture = config.run_dir / "candidates.png"
+    draw_quotas(points[:-1], points[-1], picture)
+    table = quotas_table(reach, now, path[-1])
+    section = quotas_toml(path[-1], config.candidates.history_decay)
+    return [table, f"the curve: {picture}", "", section]
 
 
 def quotas_table(reach: Reach, now: Mapping[str, int], chosen: Mapping[str, int]) -> Table:

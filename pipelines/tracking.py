@@ -13,6 +13,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the 
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pipelines.settings import RunConfig
@@ -48,10 +49,23 @@ def connect(config: RunConfig) -> None:
 
 
 @contextlib.contextmanager
-def run(name: str, tags: Mapping[str, str], nested: bool = False) -> Iterator[str]:
-    """Open a run (a child of the open one if `nested`) and yield its id."""
-    with mlflow.start_run(run_name=name, nested=nested, tags=dict(tags)) as active:
+def run(
+    name: str, tags: Mapping[str, str], nested: bool = False, again: str | None = None
+) -> Iterator[str]:
+    """Open a run (a child of the open one if `nested`) and yield its id.
+
+    With `again`, a tag's name, the last run of this name and that tag goes on, if there is one.
+    """
+    known = None if again is None else _last_run(name, again, tags[again])
+    with mlflow.start_run(known, run_name=name, nested=nested, tags=dict(tags)) as active:
         yield str(active.info.run_id)
+
+
+def _last_run(name: str, tag: str, value: str) -> str | None:
+    """Find the newest run of the experiment by its name and a tag."""
+    asked = f"attributes.run_name = '{name}' and tags.`{tag}` = '{value}'"
+    found: list[Run] = mlflow.search_runs(filter_string=asked, max_results=1, output_format="list")
+    return str(found[0].info.run_id) if found else None
 
 
 def log_params(params: Mapping[str, object]) -> None:

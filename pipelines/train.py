@@ -29,7 +29,14 @@ from pipelines.textmodel import Learned, Show, learn_texts, refit
 from recsys.calibration import Blend, Heads
 from recsys.dataset import concat
 from recsys.errors import ConfigError
-from recsys.ranker import Ranker, Scorer, check_ranker, fit_ranker, refit_ranker
+from recsys.ranker import (
+    Ranker,
+    Scorer,
+    check_ranker,
+    fit_ranker,
+    foreign_ranker,
+    refit_ranker,
+)  # fmt: skip
 from recsys.rows import Rows
 
 
@@ -90,6 +97,9 @@ def learn(
         for name in ("full", "ranker_without_text")
     }
     check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)
+    foreign = ranker_from_elsewhere(config, names["full"], run.show)
+    names |= {name: ranker.features for name, ranker in foreign.items()}
+    fitted_here = [name for name in names if name not in foreign]
     with tracking.run("encoder", tags, nested=True), stages.measure("encoder"):
         given = (run.method.items, log, windows, config, run.method.exclude_seen, run.show)
         if start is None:
@@ -107,7 +117,8 @@ def learn(
         with stages.measure("ranker rows"):
             train_rows, valid_rows = rows_for_ranker(run, first, second, names)
         with stages.measure("ranker"):
-            rankers = {name: fit(run, name, names[name], train_rows, valid_rows) for name in names}
+            rankers = foreign | {name: fit(run, name, names[name], train_rows, valid_rows)
+                                 for name in fitted_here}  # fmt: skip
         with stages.measure("heads"):
             models = learn_heads(run, train_rows["full"], names["full"])
         if not config.ranker.refit:
@@ -123,7 +134,8 @@ def learn(
                 if kept is not second:  # whose valid rows they were
                     valid_rows.clear()  # before there are others
                     valid_rows = window_rows(run, "valid", kept, names)
-                rankers = refit_rankers(run, rankers, train_rows, valid_rows)
+                again = {name: rankers[name] for name in fitted_here}
+                rankers |= refit_rankers(run, again, train_rows, valid_rows)
             del train_rows, valid_rows
             third = kept
             if kept is not first:
@@ -149,7 +161,8 @@ def learn(
                     "layers_score": first.layers_score, "layers_kept": first.layers_kept,
                     "refit": kept is not first,
                     "throughput": first.throughput.described()} | continued,
-        "ranker": {"trees": rankers["full"].trees, "refit": config.ranker.refit, "values": values,
+        "ranker": {"trees": rankers["full"].trees, "model": config.ranker.model,
+                   "refit": config.ranker.refit and not foreign, "values": values,
                    "importance": rankers["full"].importance()},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,
                  "protocol": run.prepared.manifest.protocol,
@@ -157,6 +170,28 @@ def learn(
         "seconds": stages.seconds, "peak_memory_bytes": stages.peak_memory_bytes,
     }  # fmt: skip
     return third, rankers["full"], heads, without_nan(report)
+
+
+def ranker_from_elsewhere(
+    config: RunConfig, features: tuple[str, ...], show: Show
+) -> dict[str, Ranker]:
+    """Return the ranker that was trained elsewhere as `full`; nothing where none is configured.
+
+    Raises:
+        ConfigError: the file is not there, or holds no model that can rank here.
+    """
+    if not (path := config.ranker.model):
+        return {}
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(
+            f"ranker.model = {path}: cannot be read ({error.strerror}); check the path"
+        ) from error
+    ranker = foreign_ranker(text, features, f"ranker.model = {path}")
+    said = "careful: whether it has seen the windows that it is measured on cannot be told"
+    show("ranker.model", 1, 1, said)
+    return {"full": ranker}
 
 
 def rows_for_ranker(

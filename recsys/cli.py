@@ -48,6 +48,8 @@ Host = Annotated[str | None, typer.Option(help="Instead of serving.host.")]
 Port = Annotated[int | None, typer.Option(help="Instead of serving.port; 0 = any free one.")]
 Release = Annotated[str | None, typer.Argument(help="Folder or name; without it the newest.")]
 Budget = Annotated[int, typer.Option(min=5, help="What all quotas add up to, at most.")]
+Trials = Annotated[int, typer.Option(min=1, help="In all, those of an earlier run counted.")]
+Minutes = Annotated[float | None, typer.Option(min=0, help="No trial begins after so many.")]
 Folder = Annotated[Path, typer.Option(help="Everything is made in there.")]
 
 
@@ -187,17 +189,28 @@ def run(config: Config = None, set_: Set = None) -> None:
 def candidates(config: Config = None, set_: Set = None, budget: Budget = 300) -> None:
     """Choose how many candidates each source brings; print it for the config file."""
     settings = _run_config(config, set_)
-    from pipelines import figures, quotas
+    from pipelines import quotas
     from recsys.progress import showing
 
     with showing() as show:
         reach, path = quotas.tune_candidates(settings, budget, show)
-    now = {name: getattr(settings.candidates, name) for name in quotas.SOURCES}
-    points = [(reach.candidates(some), reach.recall(some)) for some in (*path, now)]
-    picture = settings.run_dir / "candidates.png"
-    figures.draw_quotas(points[:-1], points[-1], picture)
-    say(quotas.quotas_table(reach, now, path[-1]), f"the curve: {picture}", "")
-    say(quotas.quotas_toml(path[-1], settings.candidates.history_decay))
+    say(*quotas.quotas_said(settings, reach, path))
+
+
+@tune.command(epilog="Example: recsys tune ranker -c run.toml --trials 50 --minutes 60")
+def ranker(
+    config: Config = None, set_: Set = None, trials: Trials = 30, minutes: Minutes = None
+) -> None:
+    """Choose the ranker's settings; goes on where it was stopped."""
+    settings = _run_config(config, set_)
+    from pipelines.tuning import tune_ranker
+    from recsys.progress import showing
+
+    with showing() as show:
+        tuned = tune_ranker(settings, trials, minutes, show)
+    say(*tuned.said())
+    if tuned.stopped:
+        raise typer.Exit(130)
 
 
 @app.command(epilog="Example: recsys demo --folder runs/demo")

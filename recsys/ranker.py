@@ -35,6 +35,7 @@ class RankerConfig(BaseModel):
     max_requests: int = Field(25_000, ge=1)  # of each window it learns from, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each of these requests
     refit: bool = True  # learn again on the ranker and valid windows together, as many trees
+    model: str = ""  # file of a LightGBM model trained elsewhere, instead of fitting `full`
 
 
 class HeadConfig(BaseModel):
@@ -104,6 +105,43 @@ def ranker_from_text(text: str, features: Sequence[str]) -> Ranker:
     return Ranker(lightgbm.Booster(model_str=text), features)
 
 
+def foreign_ranker(text: str, known: Sequence[str], where: str) -> Ranker:
+    """Take a LightGBM model that was trained elsewhere, in LightGBM's own text format.
+
+    It must say the names of its features; they may be in any order, and it need not read them all.
+
+    Args:
+        text: the model.
+        known: the features in use here.
+        where: what messages call it.
+
+    Raises:
+        ConfigError: no whole model, one of several scores a row, or a feature not in use here.
+    """
+    if "\nend of trees\n" not in text:  # LightGBM ends the process over half a model
+        raise ConfigError(
+            f"{where}: no whole LightGBM model in text format; write it with Booster.save_model"
+        )
+    try:
+        booster = lightgbm.Booster(model_str=text)
+    except lightgbm.basic.LightGBMError as error:
+        raise ConfigError(f"{where}: LightGBM cannot read it ({error}); save it again") from error
+    if (scores := booster.num_model_per_iteration()) != 1:
+        raise ConfigError(
+            f"{where}: the model gives {scores} scores a row, a ranker gives one; train it with "
+            "lambdarank or another objective of one score"
+        )
+    features = booster.feature_name()
+    if unknown := [name for name in features if name not in known]:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise ConfigError(
+            f"{where}: the model reads {', '.join(unknown[:5])}{more}, not among the {len(known)} "
+            "features in use here; train it on columns named as in docs/features.md, without those "
+            "of features.off and, where there are no dates, those that need them"
+        )
+    return Ranker(booster, features)
+
+
 def fit_ranker(
     train: Rows,
     valid: Rows,
@@ -133,7 +171,7 @@ def fit_ranker(
         if env.evaluation_result_list:
             on_tree(env.iteration + 1, env.evaluation_result_list[0][2])
 
-    data = _dataset([train], config, params)
+    data = _dataset([train], features, config, params)
     held = lightgbm.Dataset(valid.table, valid.grade, group=valid.group, reference=data)
     stop = lightgbm.early_stopping(config.early_stopping_trees, verbose=False)
     booster = lightgbm.train(params, data, config.max_trees, [held], callbacks=[stop, report])
@@ -146,7 +184,8 @@ def refit_ranker(
 ) -> Ranker:
     """Fit LambdaRank anew on several windows' rows together, `trees` trees, nothing held back."""
     params = _params(features, config, seed, samples)
-    return Ranker(lightgbm.train(params, _dataset(samples, config, params), trees), features)
+    data = _dataset(samples, features, config, params)
+    return Ranker(lightgbm.train(params, data, trees), features)
 
 
 def check_ranker(features: Collection[str], columns: Collection[str], config: RankerConfig) -> None:
@@ -197,7 +236,7 @@ def fit_heads(
         "deterministic": True, "force_row_wise": True,
     }  # fmt: skip
     grade = rows.grade
-    data = lightgbm.Dataset(rows.table, grade, feature_name=_names(rows), params=params)
+    data = lightgbm.Dataset(rows.table, grade, feature_name=list(features), params=params)
     heads = {}
     for level in np.unique(grade[grade > 0]).tolist():
         data.set_label((grade >= level).astype(np.float32))  # the rows are binned once
@@ -234,7 +273,7 @@ def _params(
 
 
 def _dataset(
-    samples: Sequence[Rows], config: RankerConfig, params: dict[str, Any]
+    samples: Sequence[Rows], features: Sequence[str], config: RankerConfig, params: dict[str, Any]
 ) -> lightgbm.Dataset:
     """Lay tables out one below the other, uncopied."""
     tables = [rows.table for rows in samples]
@@ -246,10 +285,5 @@ def _dataset(
         values = [np.full(len(rows.group), np.nan) if rows.value is None else rows.value
                   for rows in samples]  # fmt: skip
         weight = np.repeat(value_weights(np.concatenate(values)), group)
-    return lightgbm.Dataset(tables, grade, group=group, weight=weight,
-                            feature_name=_names(samples[0]), params=params)  # fmt: skip
-
-
-def _names(rows: Rows) -> list[str]:
-    """Name the features for LightGBM, which forbids some characters."""
-    return [f"f{at}" for at in range(rows.table.shape[1])]
+    return lightgbm.Dataset(tables, grade, group=group, weight=weight, feature_name=list(features),
+                            params=params)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,26 @@ def world_settings(folder: Path) -> list[str]:
 def settings_in():
     """Return `world_settings`, for runs of a test's own."""
     return world_settings
+
+
+@pytest.fixture(scope="session")
+def moved_columns():
+    """Rewrite a LightGBM text for columns in another order: new column i is the old order[i]."""
+
+    def move(text, order):
+        new = {str(old): str(at) for at, old in enumerate(order)}
+
+        def change(line):
+            name, values = line[1], line[2].split(" ")
+            moved = ([values[old] for old in order] if name.startswith("feature_")
+                     else [new[value] for value in values])  # fmt: skip
+            return f"{name}={' '.join(moved)}"
+
+        pattern = r"^(feature_names|feature_infos|split_feature)=(.+)$"
+        text = re.sub(pattern, change, text, flags=re.MULTILINE)
+        return re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)  # of trees as they were
+
+    return move
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,7 @@ ONE_DOOR = {  # outside system -> the only files that import it
     "lightgbm": {"recsys/ranker.py"},
     "matplotlib": {"pipelines/figures.py"},
     "mlflow": {"pipelines/tracking.py"},
+    "optuna": {"pipelines/tuning.py"},
     "ray": set(),
     "redis": set(),
     "sklearn": {"recsys/lexical.py"},

@@ -122,7 +122,10 @@ def test_every_command_exists_with_its_options(page):
         words = shlex.split(line, comments=True) if line.startswith("recsys ") else []
         if len(words) > 1 and not words[1].startswith("-"):
             arguments = words[2 : words.index("&") if "&" in words else None]
-            commands[words[1]].make_context(words[1], arguments)  # refuses unknown options
+            command = commands[words[1]]
+            while arguments and (below := getattr(command, "commands", None)):
+                command = below[arguments.pop(0)]
+            command.make_context(words[1], arguments)  # refuses unknown options
 
 
 def test_every_fault_of_the_input_is_explained():

@@ -153,11 +153,16 @@ def test_good_input_is_counted(recsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "command", "extra"), [("torch", "prepare", "train"), ("fastapi", "serve", "serve")]
+    ("module", "command", "extra"),
+    [
+        ("torch", "prepare", "train"),
+        ("fastapi", "serve", "serve"),
+        ("optuna", "tune ranker", "tune"),
+    ],
 )
 def test_a_missing_package_names_its_extra(module, command, extra):
     code = (
-        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['recsys', {command!r}]\n"
+        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['recsys', *{command!r}.split()]\n"
         "from recsys import cli; cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import lightgbm
 import numpy as np
 import pytest
 
@@ -12,12 +13,13 @@ from recsys.ranker import (
     check_ranker,
     fit_heads,
     fit_ranker,
+    foreign_ranker,
     ranker_from_text,
     refit_ranker,
 )
 from recsys.rows import Rows
 
-FEATURES = ("noise", "truth", "name, with: odd [signs]")
+FEATURES = ("noise", "truth", "other")
 CONFIG = RankerConfig(max_trees=20, min_rows_in_leaf=5, early_stopping_trees=5)
 HEADS = HeadConfig(trees=30, min_rows_in_leaf=5)
 
@@ -48,6 +50,59 @@ def test_a_ranker_read_from_its_text_scores_the_same(ranker):
     table, again = world(2).table, ranker_from_text(ranker.to_text(), ranker.features)
     np.testing.assert_array_equal(again.predict(table), ranker.predict(table))
     assert (again.trees, again.importance()) == (ranker.trees, ranker.importance())
+
+
+def test_the_text_names_the_features(ranker):
+    assert "\nfeature_names=noise truth other\n" in ranker.to_text()
+
+
+KNOWN = ("truth", "more", "noise", "other", "interest")  # features in use, in the catalogue's order
+
+
+def test_a_ranker_of_elsewhere_scores_the_same_whatever_the_order_here(ranker):
+    table, taken = world(2).table, foreign_ranker(ranker.to_text(), KNOWN, "a file")
+    assert taken.features == FEATURES
+    np.testing.assert_array_equal(taken.predict(table), ranker.predict(table))
+
+
+def test_a_ranker_of_elsewhere_scores_the_same_whatever_the_order_there(ranker, moved_columns):
+    order = np.array([2, 0, 1])
+    taken = foreign_ranker(moved_columns(ranker.to_text(), order), KNOWN, "a file")
+    assert taken.features == ("other", "noise", "truth")
+    table = world(2).table
+    np.testing.assert_array_equal(taken.predict(table[:, order]), ranker.predict(table))
+
+
+def test_a_ranker_that_reads_something_else_is_refused_by_the_names(ranker):
+    with pytest.raises(
+        ConfigError, match=r"^a file: the model reads truth, other, not among the 2"
+    ):
+        foreign_ranker(ranker.to_text(), ("noise", "interest"), "a file")
+    table = np.random.default_rng(0).normal(size=(200, 9))
+    data = lightgbm.Dataset(table, table[:, 0])  # no names
+    text = lightgbm.train({"verbosity": -1}, data, 2).model_to_string()
+    with pytest.raises(ConfigError, match="reads Column_0, Column_1, .*, Column_4 and 4 more, not"):
+        foreign_ranker(text, KNOWN, "a file")
+
+
+@pytest.mark.parametrize("damage", [
+    lambda text: "", lambda text: text[: len(text) // 2], lambda text: "a recipe",
+    lambda text: text.replace("num_class=1\n", ""),
+    lambda text: text.replace("feature_names=noise truth other\n", ""),
+])  # fmt: skip
+def test_what_is_no_whole_model_is_refused_in_words(ranker, damage):
+    with pytest.raises(
+        ConfigError, match="^a file: (no whole LightGBM model|LightGBM cannot read)"
+    ):
+        foreign_ranker(damage(ranker.to_text()), KNOWN, "a file")
+
+
+def test_a_model_of_several_scores_is_refused():
+    table = np.random.default_rng(0).normal(size=(300, 3))
+    data = lightgbm.Dataset(table, np.arange(300) % 3, feature_name=list(FEATURES))
+    params = {"objective": "multiclass", "num_class": 3, "verbosity": -1}
+    with pytest.raises(ConfigError, match="gives 3 scores a row"):
+        foreign_ranker(lightgbm.train(params, data, 2).model_to_string(), KNOWN, "a file")
 
 
 def test_one_seed_one_ranker(ranker):
