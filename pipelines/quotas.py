@@ -18,14 +18,13 @@ from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Show, learn_texts, refit
 from pipelines.windows import walk
-from recsys.candidates import CandidateConfig
+from recsys.candidates import SOURCES, CandidateConfig
 from recsys.dataset import concat
 from recsys.errors import ConfigError
 
 DEEPEST = 250  # the last rank of a source that is looked at; ranks fit a byte
 BUYS = (5, 10, 20, 40, 80)  # candidates added to one source at once
 REQUESTS = 2_000  # of the valid window
-SOURCES = tuple(name for name in CandidateConfig.model_fields if name != "history_decay")
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,9 @@ def reach_of(run: Run) -> Reach:
     learned = learn_texts(items, log, windows, run.config, method.exclude_seen, run.show)
     learned = refit(learned, log.before(windows.valid), windows.unit, run.config, run.show)
     span = windows.span("valid")
-    deep = CandidateConfig(**dict.fromkeys(SOURCES, DEEPEST),
-                           history_decay=method.candidates.history_decay)  # fmt: skip
-    method = replace(method, candidates=deep)
+    deep = dict.fromkeys(SOURCES, DEEPEST)  # also those that are off
+    method = replace(method, candidates=method.candidates.model_copy(update=deep))
+    run = replace(run, method=method)
     requests = run.requests("valid", REQUESTS, 13)
     count = sum(len(part) for part in requests)
     if not count:
@@ -159,7 +158,7 @@ def quotas_table(reach: Reach, now: Mapping[str, int], chosen: Mapping[str, int]
     return table
 
 
-def quotas_toml(quotas: Mapping[str, int], history_decay: float) -> str:
+def quotas_toml(quotas: Mapping[str, int], config: CandidateConfig) -> str:
     """Write quotas as the section of a config file, with what it holds besides."""
-    values = dict(quotas) | {"history_decay": history_decay}
+    values = config.model_dump() | dict(quotas)
     return "\n".join(["[candidates]", *(f"{name} = {value}" for name, value in values.items())])

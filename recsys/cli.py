@@ -192,12 +192,12 @@ def candidates(config: Config = None, set_: Set = None, budget: Budget = 300) ->
 
     with showing() as show:
         reach, path = quotas.tune_candidates(settings, budget, show)
-    now = {name: getattr(settings.candidates, name) for name in quotas.SOURCES}
+    now = settings.candidates.quotas
     points = [(reach.candidates(some), reach.recall(some)) for some in (*path, now)]
     picture = settings.run_dir / "candidates.png"
     figures.draw_quotas(points[:-1], points[-1], picture)
     say(quotas.quotas_table(reach, now, path[-1]), f"the curve: {picture}", "")
-    say(quotas.quotas_toml(path[-1], settings.candidates.history_decay))
+    say(quotas.quotas_toml(path[-1], settings.candidates))
 
 
 @app.command(epilog="Example: recsys demo --folder runs/demo")

@@ -10,7 +10,7 @@ import torch
 from features.catalogue import active_features
 from pipelines.recommender import Method, chunks, lists_of, look, snapshot_of
 from pipelines.textmodel import distinct_texts, words_in_common
-from recsys.candidates import TEXT_SOURCES, CandidateConfig
+from recsys.candidates import SOURCES, TEXT_SOURCES, CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items
 from recsys.interest import TextModel, UserPooling
 from recsys.ranker import RankerConfig, refit_ranker
@@ -18,9 +18,7 @@ from recsys.related import related_items
 from recsys.state import StateConfig, state_at
 
 N_ITEMS, N_USERS, DIM, COLD, MOMENT = 24, 12, 6, 99, 50 * DAY
-QUOTAS = CandidateConfig(**{name: 20 if name == "lexical" else 5
-                            for name in CandidateConfig.model_fields
-                            if name != "history_decay"})  # fmt: skip
+QUOTAS = CandidateConfig(**(dict.fromkeys(SOURCES, 5) | {"lexical": 20}))
 
 
 def world(log_of, shared):
@@ -43,7 +41,7 @@ def world(log_of, shared):
     config = StateConfig()
     state = state_at([log], MOMENT, N_ITEMS, True, config)
     method = Method(items, QUOTAS, dated=True, exclude_seen=False)
-    related = related_items([log], MOMENT, N_ITEMS, config)
+    related = related_items([log], MOMENT, N_ITEMS, config, with_als=True)
     return method, snapshot_of(method, state, related, model), log
 
 
