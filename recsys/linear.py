@@ -81,14 +81,13 @@ def _solved(
     ridge: float,
 ) -> np.ndarray:  # fmt: skip
     """Return the weights of `others` (n, near) for `items` (n,), 0 where there is no other."""
-    near, known = others.shape[1], others >= 0
+    near = others.shape[1]
     left, right = np.triu_indices(near)
-    gram = np.zeros((len(items), near, near), np.float32)
-    gram[:, left, right] = gram[:, right, left] = np.where(
-        known[:, right], _users_of_both(together, n_items, others[:, left], others[:, right]), 0
-    )
+    gram = np.empty((len(items), near, near), np.float32)
+    upper = _users_of_both(together, n_items, others[:, left], others[:, right])
+    gram[:, left, right] = gram[:, right, left] = upper
     gram[:, np.arange(near), np.arange(near)] += ridge
-    asked = np.where(known, _users_of_both(together, n_items, others, items[:, None]), 0)
+    asked = _users_of_both(together, n_items, others, items[:, None])
     factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(gram))
     if failed.any():
         raise ConfigError(
@@ -102,7 +101,7 @@ def _solved(
 def _users_of_both(
     together: tuple[np.ndarray, np.ndarray], n_items: int, one: np.ndarray, other: np.ndarray
 ) -> np.ndarray:
-    """Return how many users took both items, for arrays of item codes."""
+    """Return how many users took both items, for arrays of item codes; -1 is taken by nobody."""
     keys, users = together
     asked = np.minimum(one, other).astype(np.int64) * n_items + np.maximum(one, other)
     at = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
