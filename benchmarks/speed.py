@@ -93,14 +93,13 @@ def measured(
     rounds: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Fit a ranker at a share of the quotas; return its quality and its times (medians)."""
-    own = {name: round(share * value) for name, value in config.candidates
-           if name != "history_decay"}  # fmt: skip
-    candidates = CandidateConfig(**own, history_decay=config.candidates.history_decay)
+    own = {name: round(share * value) for name, value in config.candidates.quotas.items()}
+    candidates = CandidateConfig(**(config.candidates.model_dump() | own))
     config = config.model_copy(update={"candidates": candidates})
     prepared = prepare_data(config, show)
     run = Run(config, prepared, method_of(config, prepared), Stages(), show)
     start, (first, learned) = prepared.windows.valid, texts
-    features = active_features(prepared.windows.dated)
+    features = active_features(prepared.windows.dated, switched_on=candidates.switched_on)
     rows, held = rows_for_ranker(run, first, learned, {"full": features})
     ranker = fit(run, "full", features, rows, held)
     outcome = outcome_of(run, "valid", run.fitted(learned, start), {"full": ranker}, with_als=False)

@@ -41,9 +41,10 @@ the request's own moment, item features to the moment of the counted state
 LightGBM treats as missing.
 
 *Needs*: a feature that needs **dates** is off where events only have an order; one that needs
-**text** is off in `ranker_without_text`, the model that shows what text is worth. Switch features
-off by name with `features.off`. The names travel with the model: code that does not know one of
-them refuses to load it.
+**text** is off in `ranker_without_text`, the model that shows what text is worth; one that needs a
+**quota** is of a candidate source that is off, and not computed, until the configuration gives it a
+quota. Switch features off by name with `features.off`. The names travel with the model: what it was
+trained with is what it is served with, and code that does not know one of them refuses to load it.
 """
 CONFIG = """\
 # Configuration
@@ -69,8 +70,8 @@ def features_page() -> str:
         lines += [f"## {family.capitalize()}", "", *_head("feature", "unit", "meaning", "needs")]
         for feature in CATALOGUE:
             if feature.family == family:
-                needs = [word for word in ("dates", "text")
-                         if getattr(feature, {"dates": "dated"}.get(word, word))]  # fmt: skip
+                flags = {"dates": feature.dated, "text": feature.text, "quota": feature.optional}
+                needs = [word for word, needed in flags.items() if needed]
                 lines.append(_row(f"`{feature.name}`", feature.unit, feature.meaning,
                                   ", ".join(needs)))  # fmt: skip
         lines.append("")

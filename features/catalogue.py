@@ -22,12 +22,21 @@ class Feature:
     family: str  # "user", "item", "pair" or "source"
     dated: bool = False  # needs dates: off where events only have an order
     text: bool = False  # computed from text: off in `ranker_without_text`
+    optional: bool = False  # of an optional source: off while the source's quota is 0
+
+    @property
+    def source(self) -> str:
+        """The optional source that it is of; empty for other features."""
+        return self.name.removesuffix("_rank") if self.optional else ""
+
+
+FLAGS = ("dated", "text", "optional")
 
 
 def _family(family: str, *rows: tuple[str, str, str, str]) -> tuple[Feature, ...]:
     """Read rows of (name, unit, flags, meaning)."""
     return tuple(
-        Feature(name, unit, meaning, family, "dated" in flags, "text" in flags)
+        Feature(name, unit, meaning, family, *(flag in flags for flag in FLAGS))
         for name, unit, flags, meaning in rows
     )
 
@@ -97,15 +106,42 @@ CATALOGUE: tuple[Feature, ...] = (
         ("last_ease", "weight", "", "EASE: what the user's last item says of it"),
         ("repeat", "events", "", "times the user took the item, decayed"),
         ("repeat_rank", "rank", "", "its place among the candidates of the request"),
+        ("als", "score", "optional", "matrix factorisation: factors of user and item, multiplied"),
+        ("als_rank", "rank", "optional", "its place among the candidates of the request"),
+        (
+            "category_popularity",
+            "share",
+            "optional",
+            "the user's share of its category, times its recent share of the category",
+        ),
+        (
+            "category_popularity_rank",
+            "rank",
+            "optional",
+            "its place among the candidates of the request",
+        ),
+        ("fresh", "cosine", "text optional", "of new items the interest score plus 1, else 0"),
+        ("fresh_rank", "rank", "text optional", "its place among the candidates of the request"),
+        ("due", "a day", "optional", "how likely the user takes it again on this day (or event)"),
+        ("due_rank", "rank", "optional", "its place among the candidates of the request"),
         ("sources", "sources", "", "how many sources not reading text found the item"),
     ),
 )
 
 
 def active_features(
-    dated: bool, off: Collection[str] = (), with_text: bool = True
+    dated: bool,
+    off: Collection[str] = (),
+    with_text: bool = True,
+    switched_on: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Return the names of the features in use, in column order.
+
+    Args:
+        dated: whether the data has dates.
+        off: features not to use.
+        with_text: whether text may be read.
+        switched_on: the optional sources in use; features of the others do not exist.
 
     Raises:
         ConfigError: `off` names a feature that does not exist.
@@ -121,4 +157,5 @@ def active_features(
         if feature.name not in off
         and (dated or not feature.dated)
         and (with_text or not feature.text)
+        and (not feature.optional or feature.source in switched_on)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.dataset import DAY, Items
-from recsys.state import WINDOWS_DAYS, ItemState
+from recsys.state import ItemState
 
 
 def item_features(state: ItemState, items: Items, dated: bool) -> dict[str, np.ndarray]:
@@ -27,12 +27,11 @@ def item_features(state: ItemState, items: Items, dated: bool) -> dict[str, np.n
     }
     if dated:
         week, month, quarter = state.recent
-        short, long = WINDOWS_DAYS[0], WINDOWS_DAYS[-1]
         table |= {
             "item_events_7d": week,
             "item_events_28d": month,
             "item_events_91d": quarter,
-            "item_trend": ((week + 1.0) / short) / ((quarter + long / short) / long),
+            "item_trend": state.trend,
             "item_age_days": (state.as_of - state.first) / DAY,
             "item_idle_days": (state.as_of - state.last) / DAY,
         }

@@ -14,6 +14,7 @@ from recsys.dataset import Items
 
 RANKED = (
     "interest", "frozen_interest", "lexical", "covisitation", "item_cosine", "ease", "repeat",
+    "als", "category_popularity", "fresh", "due",
 )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def feature_table(
 def source_features(candidates: Candidates) -> dict[str, np.ndarray]:
     """Scores of the sources, and their ranks among the candidates of the request."""
     columns: dict[str, np.ndarray] = dict(candidates.score)
-    for name in RANKED:
+    for name in (name for name in RANKED if name in candidates.score):
         columns[f"{name}_rank"] = rank_within(candidates.request, candidates.score[name])
     plain = [rank for name, rank in candidates.rank.items() if name not in TEXT_SOURCES]
     columns["sources"] = np.sum([np.isfinite(rank) for rank in plain], axis=0)

@@ -126,7 +126,9 @@ def single_scores(method: Method, block: Block, als: Als | None) -> dict[str, np
         "frozen_encoder": scores["frozen_interest"],
         "tuned_encoder": scores["interest"],
     }
-    if als is not None:
+    if "als" in scores:
+        singles["als"] = scores["als"]
+    elif als is not None:
         values = als_scores(als, history_matrix(block.past, n_items, 1.0))
         values[~np.isfinite(scores["popularity"])] = -np.inf
         singles["als"] = values

@@ -23,8 +23,14 @@ REASONS = {
     "ease": "goes with {title}",
     "popularity": "popular now",
     "repeat": "you took this before",
+    "als": "taken by people of your taste",
+    "category_popularity": "popular in a category you take from",
+    "trending": "taken more and more",
+    "fresh": "new, and matches what you took: {title}",
+    "due": "you may need this again",
 }
 DRIVERS = 2  # at most
+OWN = ("repeat", "due")  # sources of what the user took before
 OF_FAMILY = {"user": "user", "item": "item", "pair": "history", "source": "neighbours"}
 
 
@@ -53,7 +59,7 @@ def group_of(feature: Feature) -> str:
     """Return what a feature speaks for: text, history, neighbours, item or user."""
     if feature.text:
         return "text"
-    return "history" if feature.name.startswith("repeat") else OF_FAMILY[feature.family]
+    return "history" if feature.name.startswith(OWN) else OF_FAMILY[feature.family]
 
 
 def drivers(ranker: Ranker, table: np.ndarray) -> np.ndarray:

@@ -76,7 +76,11 @@ def rows_in_halves(run: Run) -> Halves:
     """
     config, windows, method = run.config, run.prepared.windows, run.method
     log, span = concat(run.prepared.logs()), windows.span("valid")
-    names = {"full": active_features(windows.dated, config.features.off)}
+    names = {
+        "full": active_features(
+            windows.dated, config.features.off, switched_on=config.candidates.switched_on
+        )
+    }
     first = learn_texts(method.items, log, windows, config, method.exclude_seen, run.show)
     train = window_rows(run, "ranker", first, names)["full"]
     second = first

@@ -20,6 +20,7 @@ from pipelines.textmodel import Learned, Show
 from pipelines.windows import Fitted
 from recsys.baselines import fit_als
 from recsys.evaluation import paired_interval
+from recsys.neighbours import taken_matrix
 from recsys.ranker import Scorer
 
 
@@ -32,9 +33,11 @@ def outcome_of(
     requests = run.requests(window, config.evaluation.max_requests, 12)
     if only is not None:
         requests = [some.keep_relevant(only) for some in requests]
-    als = None
-    if with_als:
-        als = fit_als(prepared.buckets(), fitted.before, len(run.method.items), config.seed)
+    als = fitted.related.als if with_als else None  # where it is a source: the same fit
+    if with_als and als is None:
+        n_items = len(run.method.items)
+        users = taken_matrix(prepared.buckets(), fitted.before, n_items, counted=True)
+        als = fit_als(users, config.seed)
     return run_models(
         prepared, run.method, fitted, als, rankers, requests, prepared.windows.span(window),
         config.state, only, run.progress(f"evaluate, {window} window", requests),

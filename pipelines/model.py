@@ -186,7 +186,8 @@ def at_moment(
     tuned = moved_vectors(pooled, recommender.head)
     lexical = words_in_common(items, card.state.neighbours)
     text_model = TextModel(text_of_item, frozen, tuned, recommender.tower.pooling, lexical)
-    related = related_items(prepared.buckets(), as_of, len(items), card.state)
+    with_als = "als" in card.candidates.switched_on
+    related = related_items(prepared.buckets(), as_of, len(items), card.state, with_als)
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)
     method = Method(items, card.candidates, card.dated, card.exclude_seen)
     return method, snapshot_of(method, state, related, text_model)

@@ -21,14 +21,13 @@ from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Show, learn_texts, refit
 from pipelines.windows import Step, walk
-from recsys.candidates import CandidateConfig
+from recsys.candidates import SOURCES, CandidateConfig
 from recsys.dataset import concat
 from recsys.errors import ConfigError
 
 DEEPEST = 250  # the last rank of a source that is looked at; ranks fit a byte
 BUYS = (5, 10, 20, 40, 80)  # candidates added to one source at once
 REQUESTS = 2_000  # of the valid window
-SOURCES = tuple(name for name in CandidateConfig.model_fields if name != "history_decay")
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,9 @@ def reach_of(run: Run) -> Reach:
     learned = learn_texts(items, log, windows, run.config, method.exclude_seen, run.show)
     learned = refit(learned, log.before(windows.valid), windows.unit, run.config, run.show)
     span = windows.span("valid")
-    deep = CandidateConfig(**dict.fromkeys(SOURCES, DEEPEST),
-                           history_decay=method.candidates.history_decay)  # fmt: skip
-    method = replace(method, candidates=deep)
+    deep = dict.fromkeys(SOURCES, DEEPEST)  # also those that are off
+    method = replace(method, candidates=method.candidates.model_copy(update=deep))
+    run = replace(run, method=method)
     requests = run.requests("valid", REQUESTS, 13)
     count = sum(len(part) for part in requests)
     if not count:
@@ -154,12 +153,12 @@ def tune_candidates(
 
 def quotas_said(config: RunConfig, reach: Reach, path: list[dict[str, int]]) -> list[Any]:
     """Draw the path in run_dir; return what the command prints."""
-    now = {name: getattr(config.candidates, name) for name in SOURCES}
+    now = config.candidates.quotas
     points = [(reach.candidates(some), reach.recall(some)) for some in (*path, now)]
     picture = config.run_dir / "candidates.png"
     draw_quotas(points[:-1], points[-1], picture)
     table = quotas_table(reach, now, path[-1])
-    section = quotas_toml(path[-1], config.candidates.history_decay)
+    section = quotas_toml(path[-1], config.candidates)
     return [table, f"the curve: {picture}", "", section]
 
 
@@ -180,7 +179,7 @@ def quotas_table(reach: Reach, now: Mapping[str, int], chosen: Mapping[str, int]
     return table
 
 
-def quotas_toml(quotas: Mapping[str, int], history_decay: float) -> str:
+def quotas_toml(quotas: Mapping[str, int], config: CandidateConfig) -> str:
     """Write quotas as the section of a config file, with what it holds besides."""
-    values = dict(quotas) | {"history_decay": history_decay}
+    values = config.model_dump() | dict(quotas)
     return "\n".join(["[candidates]", *(f"{name} = {value}" for name, value in values.items())])

@@ -14,7 +14,7 @@ import numpy as np
 from features.item import item_features
 from features.table import feature_table
 from pipelines.explain import drivers, explain
-from recsys.asof import Past, last_items, past_of
+from recsys.asof import Past, past_of
 from recsys.calibration import Heads
 from recsys.candidates import (
     TEXT_SOURCES,
@@ -24,20 +24,16 @@ from recsys.candidates import (
     history_matrix,
     mask_scores,
     merge_candidates,
-    neighbour_scores,
-    text_scores,
-    without_small,
-)  # fmt: skip
+)
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
 from recsys.ranker import Ranker, Scorer
 from recsys.related import Related
+from recsys.sources import HAS_TO_SCORE, View, source_scores
 from recsys.state import ItemState
 from recsys.threads import in_threads
 
-NEGLIGIBLE = 0.01  # what an item taken so long ago weighs says nothing of its neighbours
 LOOK_BACK = 500  # events of a user that features and neighbour sources look at
-HAS_TO_SCORE = dict.fromkeys(("lexical", "covisitation", "item_cosine", "ease", "repeat"), 0.0)
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,9 @@ def look(
         only: (n_items,) bool, items that may be listed; None = all.
     """
     past = past_of(log, user, moment, method.unit, LOOK_BACK)
-    scores = source_scores(method, snapshot, past)
+    view = View(past, moment, method.items, snapshot.state, snapshot.related, snapshot.texts,
+                method.candidates, method.dated)  # fmt: skip
+    scores = source_scores(view)
     seen = None
     if method.exclude_seen:  # all of it, however long ago
         everything = past_of(log, user, moment, method.unit, len(log))
@@ -149,37 +147,12 @@ def _text_order(
     if not shared and not nobody.any():
         return {}
     between = 1e-4 * scores["popularity"] if shared else 0.0
-    order = {name: scores[name] + between for name in TEXT_SOURCES}
-    order["lexical"][scores["lexical"] <= 0] = -np.inf
-    for values in order.values():
+    order = {name: scores[name] + between for name in TEXT_SOURCES if name in scores}
+    for name, values in order.items():
         values[nobody] = -np.inf
+        if name in HAS_TO_SCORE:
+            values[scores[name] <= HAS_TO_SCORE[name]] = -np.inf
     return order
-
-
-def source_scores(method: Method, snapshot: Snapshot, past: Past) -> dict[str, np.ndarray]:
-    """Score the whole catalogue by every source: name -> (n_requests, n_items) float32."""
-    n_items, texts, state = len(method.items), snapshot.texts, snapshot.state
-    taken = past.keep(past.grade > 0)
-    frozen, tuned = texts.users(last_items(taken, texts.pooling.history))
-    history = history_matrix(past, n_items, method.candidates.history_decay)
-    heard = without_small(history, NEGLIGIBLE)
-    last = history_matrix(taken.keep(taken.back == 0), n_items, 1.0)
-    popularity = np.empty(n_items, np.float32)  # 1 for the most popular item down to 0
-    popularity[state.by_popularity] = np.linspace(1.0, 0.0, n_items)
-    return {
-        "interest": text_scores(tuned, texts.tuned, texts.text_of_item),
-        "frozen_interest": text_scores(frozen, texts.frozen, texts.text_of_item),
-        "lexical": texts.lexical_scores(heard),
-        "last_lexical": texts.lexical_scores(last),
-        "covisitation": neighbour_scores(heard, state.follows),
-        "precedes": neighbour_scores(heard, state.precedes),
-        "item_cosine": neighbour_scores(heard, snapshot.related.cosine),
-        "ease": neighbour_scores(heard, snapshot.related.ease),
-        "last_covisitation": neighbour_scores(last, state.follows),
-        "last_ease": neighbour_scores(last, snapshot.related.ease),
-        "popularity": np.tile(popularity, (len(past.total), 1)),
-        "repeat": history.toarray(),
-    }
 
 
 def table_of(

@@ -36,7 +36,8 @@ class Run:
         """Fit what is fitted once a window, on events strictly before it; reuse what is known."""
         if before not in self.known:
             logs, n_items = self.prepared.buckets(), len(self.method.items)
-            related = related_items(logs, before, n_items, self.config.state)
+            with_als = "als" in self.method.candidates.switched_on
+            related = related_items(logs, before, n_items, self.config.state, with_als)
             self.known.clear()  # windows come one after the other
             self.known[before] = Fitted(before, learned.text_model(), related)
         return replace(self.known[before], texts=learned.text_model())

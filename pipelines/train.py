@@ -92,8 +92,9 @@ def learn(
     """Train the encoder and the rankers, evaluate all models; return the model and the report."""
     config, stages, windows = run.config, run.stages, run.prepared.windows
     log = concat(run.prepared.logs())
+    sources = config.candidates.switched_on
     names = {
-        name: active_features(windows.dated, config.features.off, name == "full")
+        name: active_features(windows.dated, config.features.off, name == "full", sources)
         for name in ("full", "ranker_without_text")
     }
     check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)

@@ -170,6 +170,33 @@ def least_by_key(key: np.ndarray, value: np.ndarray, asked: np.ndarray) -> np.nd
     return np.where(np.isinf(least[at]), np.nan, least[at])
 
 
+@dataclass(frozen=True)
+class Returns:
+    """Of each distinct key, ascending: when it came and how often; arrays are (n_keys,) int64."""
+
+    key: np.ndarray
+    first: np.ndarray  # day
+    last: np.ndarray  # day
+    days: np.ndarray  # distinct days
+    times: np.ndarray
+
+
+def returns_by_key(key: np.ndarray, day: np.ndarray) -> Returns:
+    """Find the days of each key.
+
+    Args:
+        key: (n,) int64, none below 0.
+        day: (n,) int64, ascending among equal keys.
+    """
+    order = np.argsort(key, kind="stable")
+    key, day = key[order], day[order]
+    start = np.flatnonzero(np.diff(key, prepend=-1))
+    end = np.append(start, len(key))[1:]
+    passed = np.append(0, np.cumsum(new_days(key, day)))
+    days = passed[end] - passed[start]
+    return Returns(key[start], day[start], day[end - 1], days, end - start)
+
+
 def _positions(
     key: np.ndarray, asked: np.ndarray
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:

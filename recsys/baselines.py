@@ -1,8 +1,12 @@
-"""ALS, the matrix factorisation every recommender is compared with, by the `implicit` library."""
+"""ALS, the matrix factorisation every recommender is compared with, by the `implicit` library.
+
+It is a baseline of every report and an optional candidate source. One seed gives one model, bit for
+bit, whatever the number of threads: each user and each item is solved by one thread, from factors
+that the others do not change meanwhile, and what is summed over all of them runs on one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,28 +14,25 @@ from implicit.als import AlternatingLeastSquares
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from recsys.dataset import Log
-
 Als = Any  # a fitted AlternatingLeastSquares; implicit has no types
 FACTORS, ITERATIONS, REGULARISATION, CONFIDENCE = 64, 15, 0.05, 10.0
 
 
-def fit_als(logs: Iterable[Log], as_of: int, n_items: int, seed: int) -> Als:
-    """Fit ALS on what was taken strictly before `as_of`, counts as confidence.
+def fit_als(users: sparse.csr_matrix, seed: int) -> Als:
+    """Fit ALS, counts as confidence.
+
+    Args:
+        users: (n_users, n_items) float32, how often each user took each item.
+        seed: of the factors that it starts from.
 
     Source: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (2008).
     """
-    parts = []
-    for log in logs:
-        taken = log.keep((log.moment < as_of) & (log.grade > 0))
-        shape = (len(taken.users), n_items)
-        ones = np.ones(len(taken), np.float32)
-        parts.append(sparse.csr_matrix((ones, (taken.row, taken.item)), shape))
     with threadpool_limits(1, "blas"):  # implicit runs its own threads
         model = AlternatingLeastSquares(
             FACTORS, REGULARISATION, CONFIDENCE, iterations=ITERATIONS, random_state=seed
         )
-        model.fit(sparse.vstack(parts).tocsr(), show_progress=False)
+        model.fit(users, show_progress=False)
+    model.num_threads = 1  # to fold users in: lists are made by blocks in threads anyway
     return model
 
 

@@ -19,7 +19,9 @@ from recsys.asof import Past
 from recsys.neighbours import Neighbours
 
 MOST_ROWS = 10_000  # of one request: LightGBM's own limit
-TEXT_SOURCES = frozenset({"interest", "frozen_interest", "lexical"})
+TEXT_SOURCES = frozenset({"interest", "frozen_interest", "lexical", "fresh"})
+# not computed, and none of their features seen, while their quota is 0
+OPTIONAL = ("als", "category_popularity", "trending", "fresh", "due")
 
 
 class CandidateConfig(BaseModel):
@@ -35,18 +37,39 @@ class CandidateConfig(BaseModel):
     ease: int = Field(60, ge=0)
     popularity: int = Field(30, ge=0)
     repeat: int = Field(60, ge=0)
+    als: int = Field(0, ge=0)
+    category_popularity: int = Field(0, ge=0)
+    trending: int = Field(0, ge=0)
+    fresh: int = Field(0, ge=0)
+    due: int = Field(0, ge=0)
     history_decay: float = Field(0.85, gt=0, le=1)  # of a past item, each day (or event) back
+    fresh_days: float = Field(30.0, gt=0)  # how long an item is new to `fresh`
 
     @model_validator(mode="after")
     def _some_but_not_too_many(self) -> CandidateConfig:
         """Refuse what leaves nothing to rank, or more than LightGBM ranks at once."""
-        total = sum(value for name, value in self if name != "history_decay")
+        total = sum(self.quotas.values())
         if not 1 <= total <= MOST_ROWS:
             raise ValueError(
                 f"the quotas add up to {total:,} candidates; they must be 1 to {MOST_ROWS:,}, "
                 "which is as many as the ranker takes of one request"
             )
         return self
+
+    @property
+    def quotas(self) -> dict[str, int]:
+        """Source -> how many candidates it may bring."""
+        return {name: getattr(self, name) for name in SOURCES}
+
+    @property
+    def switched_on(self) -> tuple[str, ...]:
+        """The optional sources that may bring any."""
+        return tuple(name for name in OPTIONAL if self.quotas[name])
+
+
+SOURCES = tuple(
+    name for name in CandidateConfig.model_fields if name not in ("history_decay", "fresh_days")
+)
 
 
 @dataclass(frozen=True)

@@ -72,15 +72,18 @@ def _alike(counts: np.ndarray) -> list[np.ndarray]:
     return parts
 
 
-def taken_matrix(logs: Iterable[Log], as_of: int, n_items: int) -> sparse.csr_matrix:
-    """Return (n_users, n_items) float32, 1 where a user took an item strictly before `as_of`."""
+def taken_matrix(
+    logs: Iterable[Log], as_of: int, n_items: int, counted: bool = False
+) -> sparse.csr_matrix:
+    """Return (n_users, n_items) float32, 1 (`counted`: how often) where taken before `as_of`."""
     parts = []
     for log in logs:
         taken = log.keep((log.moment < as_of) & (log.grade > 0))
-        pairs = np.unique(taken.row * n_items + taken.item)
+        pairs, times = np.unique(taken.row * n_items + taken.item, return_counts=True)
         shape = (len(taken.users), n_items)
-        ones = np.ones(len(pairs), np.float32)
-        parts.append(sparse.csr_matrix((ones, (pairs // n_items, pairs % n_items)), shape))
+        at = (pairs // n_items, pairs % n_items)
+        values = times.astype(np.float32) if counted else np.ones(len(pairs), np.float32)
+        parts.append(sparse.csr_matrix((values, at), shape))
     return sparse.vstack(parts).tocsr()
 
 

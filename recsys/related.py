@@ -4,7 +4,8 @@ EASE weighs all past items of a user together: what two items have in common thr
 counted once, where a cosine counts it in every pair. Its matrix is dense and is inverted, so time
 grows with the cube of the items in it and memory with the square: 12,500 items take half a minute
 on two cores and 1.3 GB, a third of that where users are few (`python -m benchmarks.look` times it).
-Of more, the items with most users are in it; the others have their cosine.
+Of more, the items with most users are in it; the others have their cosine, and with
+`state.ease_beyond` a small regression each (recsys/linear.py).
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from recsys.baselines import Als, fit_als
 from recsys.dataset import Log
 from recsys.errors import ConfigError
+from recsys.linear import linear_neighbours
 from recsys.neighbours import (
     Neighbours,
     cosine_neighbours,
@@ -27,6 +30,7 @@ from recsys.neighbours import (
 from recsys.state import StateConfig
 
 CHUNK_ROWS = 1024  # of the dense matrix, pruned at a time
+ALS_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,29 @@ class Related:
 
     cosine: Neighbours
     ease: Neighbours
+    als: Als | None = None  # None while that source is off
 
 
-def related_items(logs: Iterable[Log], as_of: int, n_items: int, config: StateConfig) -> Related:
-    """Fit both on what was taken strictly before `as_of`; one log a bucket of users."""
-    users = taken_matrix(logs, as_of, n_items)
+def related_items(
+    logs: Iterable[Log], as_of: int, n_items: int, config: StateConfig, with_als: bool = False
+) -> Related:
+    """Fit all on what was taken strictly before `as_of`; one log a bucket of users."""
+    users = taken_matrix(logs, as_of, n_items, counted=with_als)
+    als = fit_als(users, ALS_SEED) if with_als else None
+    users.data[:] = 1.0  # from here on whether, not how often
     cosine = cosine_neighbours(users, config.neighbours)
     ease = ease_neighbours(users, config.neighbours, config.ease_ridge, config.ease_items)
-    return Related(cosine, ease)
+    if config.ease_beyond:
+        rare = np.sort(by_users(users)[config.ease_items :])
+        ease = ease + linear_neighbours(users, cosine, rare, config.ease_beyond, config.ease_ridge)
+    return Related(cosine, ease.tocsr(), als)
+
+
+def by_users(users: sparse.csr_matrix) -> np.ndarray:
+    """Return the codes of all items that somebody took, most users first; equal ones by code."""
+    taken_by = np.asarray(users.sum(0)).ravel()
+    order = np.argsort(-taken_by, kind="stable")
+    return np.asarray(order[taken_by[order] > 0])
 
 
 def ease_neighbours(
@@ -65,9 +84,7 @@ def ease_neighbours(
         ConfigError: the ridge is too small.
     """
     n_items = users.shape[1]
-    taken_by = np.asarray(users.sum(0)).ravel()
-    order = np.argsort(-taken_by, kind="stable")[:most_items]
-    common = np.sort(order[taken_by[order] > 0])
+    common = np.sort(by_users(users)[:most_items])
     if not len(common):
         return sparse.csr_matrix((n_items, n_items), dtype=np.float32)
     some = users[:, common].tocsr()

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 
-from recsys.asof import new_days
+from recsys.asof import new_days, returns_by_key
 from recsys.dataset import DAY, Log
 from recsys.neighbours import Neighbours, keep_strongest
 
@@ -34,6 +34,7 @@ class StateConfig(BaseModel):
     neighbours: int = Field(200, ge=1)  # kept for each item
     ease_items: int = Field(12_500, ge=0, le=50_000)  # in EASE: those with most users
     ease_ridge: float = Field(300.0, gt=0)  # how strongly its weights are shrunk, in users
+    ease_beyond: int = Field(0, ge=0, le=200)  # closest others that predict an item not in it
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class ItemState:
     first: np.ndarray  # (n_items,) float64 moment of the first event, NaN = none
     last: np.ndarray  # (n_items,) float64 moment of the last one, NaN = none
     price: np.ndarray  # (n_items,) float64 mean price paid, NaN = unknown
+    gap_days: np.ndarray  # (n_items,) float64 days (or events) between one user's days with it, sum
+    gaps: np.ndarray  # (n_items,) float64 how many such gaps
     follows: Neighbours  # what is taken after what
     precedes: Neighbours  # what is taken before what
 
@@ -57,6 +60,14 @@ class ItemState:
     def by_popularity(self) -> np.ndarray:
         """(n_items,) item codes by recent popularity, then by all events, then by code."""
         return np.lexsort((np.arange(len(self.count)), -self.count, -self.popularity))
+
+    @cached_property
+    def trend(self) -> np.ndarray:
+        """(n_items,) events a day, shortest window over longest, smoothed by one event a week."""
+        short, long = WINDOWS_DAYS[0], WINDOWS_DAYS[-1]
+        week, quarter = self.recent[0], self.recent[-1]
+        trend: np.ndarray = ((week + 1.0) / short) / ((quarter + long / short) / long)
+        return trend
 
 
 def state_at(
@@ -71,7 +82,7 @@ def state_at(
         dated: whether moments are microseconds; if not, windows of days stay zero.
         config: windows and half-lives.
     """
-    sums = np.zeros((6 + len(WINDOWS_DAYS), n_items))
+    sums = np.zeros((7 + len(WINDOWS_DAYS), n_items))
     price = np.zeros((2, n_items))
     first, last = np.full(n_items, np.inf), np.full(n_items, -np.inf)
     pairs = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
@@ -88,11 +99,12 @@ def state_at(
         pairs = pairs + _pairs(taken, as_of, n_items, dated, config)
     with np.errstate(invalid="ignore"):
         mean_price = price[0] / price[1]
-    count, users, repeaters, negative, popularity = sums[:5]
+    count, users, repeaters, negative, popularity, gap_days, gaps = sums[:7]
     scaled = _scale(pairs)
     return ItemState(
-        as_of, count, users, repeaters, negative, sums[6:], popularity,
+        as_of, count, users, repeaters, negative, sums[7:], popularity,
         np.where(count > 0, first, np.nan), np.where(count > 0, last, np.nan), mean_price,
+        gap_days, gaps,
         keep_strongest(scaled, config.neighbours),
         keep_strongest(scaled.T.tocsr(), config.neighbours),
     )  # fmt: skip
@@ -102,16 +114,19 @@ def _counts(
     past: Log, taken: Log, as_of: int, n_items: int, dated: bool, config: StateConfig
 ) -> np.ndarray:
     """Return the rows of `state_at`'s sums for one bucket."""
-    pair, times = np.unique(taken.row * n_items + taken.item, return_counts=True)
+    day = taken.moment // (DAY if dated else 1)
+    pairs = returns_by_key(taken.row * n_items + taken.item, day)
+    item = pairs.key % n_items
     days = (as_of - taken.moment) / DAY if dated else np.zeros(len(taken))
     age = 0.5 ** (days / config.popularity_days)
-    rows = [
+    rows: list[np.ndarray] = [
         np.bincount(taken.item, minlength=n_items),
-        np.bincount(pair % n_items, minlength=n_items),
-        np.bincount(pair[times > 1] % n_items, minlength=n_items),
+        np.bincount(item, minlength=n_items),
+        np.bincount(item[pairs.times > 1], minlength=n_items),
         np.bincount(past.item[past.grade == 0], minlength=n_items),
         np.bincount(taken.item, age, minlength=n_items),
-        np.zeros(n_items),
+        np.bincount(item, pairs.last - pairs.first, minlength=n_items),
+        np.bincount(item, pairs.days - 1, minlength=n_items),
     ]
     for window in WINDOWS_DAYS:
         rows.append(np.bincount(taken.item[days <= window], minlength=n_items) * float(dated))

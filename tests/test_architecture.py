@@ -59,6 +59,7 @@ LOAD_TORCH = {  # importing these files imports torch; the others do so inside f
     "recsys/alignment.py",
     "recsys/finetuning.py",
     "recsys/interest.py",
+    "recsys/linear.py",
     "recsys/neighbours.py",
     "recsys/related.py",
     "recsys/threads.py",

@@ -8,6 +8,7 @@ import pytest
 from recsys.asof import Past, past_of
 from recsys.candidates import Candidates
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
+from recsys.sources import SCORES
 from recsys.state import ItemState, StateConfig, state_at
 
 N_USERS, N_ITEMS = 14, 9
@@ -72,12 +73,9 @@ def _items(rng):
 def _candidates(rng, n_requests):
     keys = rng.permutation(n_requests * N_ITEMS)[: 5 * n_requests]
     request, item = np.divmod(np.sort(keys[keys // N_ITEMS != 1]), N_ITEMS)
-    names = ("interest", "frozen_interest", "lexical", "last_lexical", "covisitation", "precedes",
-             "item_cosine", "ease", "last_covisitation", "last_ease", "popularity",
-             "repeat")  # fmt: skip
-    score = {name: rng.integers(0, 4, len(item)).astype(np.float32) for name in names}
+    score = {name: rng.integers(0, 4, len(item)).astype(np.float32) for name in SCORES}
     rank = {name: np.where(rng.random(len(item)) < 0.5, np.nan, 1).astype(np.float32)
-            for name in names}  # fmt: skip
+            for name in SCORES}  # fmt: skip
     return Candidates(request, item, rank, score)
 
 

@@ -10,11 +10,12 @@ from features.item import item_features
 from features.pair import pair_features
 from features.table import source_features
 from features.user import user_features
+from recsys.candidates import OPTIONAL
 from recsys.errors import ConfigError
 
 IN_THE_TABLE = {"pair_price_ratio", "pair_last_similarity", "pair_best_similarity",
                 "pair_best_frozen_similarity"}  # fmt: skip
-NOT_OFFERED = {"popularity"}  # item_popularity_rank says the same
+NOT_OFFERED = {"popularity", "trending"}  # item_popularity_rank and item_trend say the same
 
 
 def names(family=None, **flags):
@@ -46,7 +47,7 @@ def test_a_family_is_what_its_file_computes(scene):
 
 
 def test_active_features_are_the_catalogue_in_order_without_what_is_off():
-    every = [one.name for one in CATALOGUE]
+    every = [one.name for one in CATALOGUE if not one.optional]
     assert list(active_features(dated=True)) == every
     off = ("item_price", "interest")
     for dated in (True, False):
@@ -55,6 +56,15 @@ def test_active_features_are_the_catalogue_in_order_without_what_is_off():
             gone |= set() if with_text else names(text=True)
             expected = [name for name in every if name not in gone]
             assert list(active_features(dated, off, with_text)) == expected
+
+
+def test_features_of_an_optional_source_are_in_their_place_where_it_is_on():
+    plain, more = active_features(True), active_features(True, switched_on=("due", "als"))
+    assert set(more) - set(plain) == {"due", "due_rank", "als", "als_rank"}
+    assert list(more) == [one.name for one in CATALOGUE if one.name in more]
+    assert active_features(True, switched_on=OPTIONAL) == tuple(one.name for one in CATALOGUE)
+    assert "due" not in active_features(True, ("due",), switched_on=("due",))
+    assert "fresh" not in active_features(True, with_text=False, switched_on=OPTIONAL)
 
 
 def test_an_unknown_feature_cannot_be_off():

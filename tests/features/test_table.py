@@ -8,7 +8,7 @@ from features.item import item_features, item_prices
 from features.pair import pair_features, text_similarity
 from features.table import feature_table, rank_within, source_features
 from features.user import user_features
-from recsys.candidates import TEXT_SOURCES
+from recsys.candidates import OPTIONAL, TEXT_SOURCES
 
 DECAY = 0.5
 
@@ -27,7 +27,7 @@ def table_of(scene, names, texts, candidates=None):
 
 
 def test_columns_are_the_names_in_the_order_asked_for(scene, texts):
-    names, rng = active_features(scene.dated), np.random.default_rng(0)
+    names, rng = active_features(scene.dated, switched_on=OPTIONAL), np.random.default_rng(0)
     table = table_of(scene, names, texts)
     assert (table.shape, table.dtype) == ((len(scene.candidates.item), len(names)), np.float32)
     order = rng.permutation(len(names))
@@ -41,7 +41,7 @@ def test_columns_are_the_names_in_the_order_asked_for(scene, texts):
 
 
 def test_every_row_holds_what_is_said_of_its_request_its_item_and_both(scene, texts):
-    names, rows = active_features(scene.dated), scene.candidates
+    names, rows = active_features(scene.dated, switched_on=OPTIONAL), scene.candidates
     found = dict(zip(names, table_of(scene, names, texts).T, strict=True))
     users = user_features(scene.past, scene.moment, scene.dated)
     items = item_features(scene.state, scene.items, scene.dated)
@@ -61,12 +61,12 @@ def test_every_row_holds_what_is_said_of_its_request_its_item_and_both(scene, te
 
 
 def test_texts_are_not_read_for_a_ranker_without_text(scene):
-    names = active_features(scene.dated, with_text=False)
+    names = active_features(scene.dated, with_text=False, switched_on=OPTIONAL)
     assert table_of(scene, names, texts={}).shape[1] == len(names)
 
 
 def test_the_rows_of_a_request_do_not_depend_on_other_requests(scene, texts):
-    names = active_features(scene.dated)
+    names = active_features(scene.dated, switched_on=OPTIONAL)
     whole, some = table_of(scene, names, texts), scene.candidates.request == 3
     alone = table_of(scene, names, texts, scene.candidates.keep(some))
     assert some.sum() > 1

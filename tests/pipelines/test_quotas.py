@@ -8,8 +8,8 @@ import tomllib
 import numpy as np
 import pytest
 
-from pipelines.quotas import DEEPEST, SOURCES, Reach, choose_quotas
-from recsys.candidates import CandidateConfig
+from pipelines.quotas import DEEPEST, Reach, choose_quotas
+from recsys.candidates import OPTIONAL, SOURCES, CandidateConfig
 
 
 def drawn(seed, n_rows=4000, n_requests=40):
@@ -86,6 +86,11 @@ def test_the_command_prints_a_section_for_the_config_file(small_world):
     said, _, section = done.stdout.partition("[candidates]")
     quotas = tomllib.loads(section)
     chosen = CandidateConfig(**quotas)
-    assert chosen.history_decay == quotas.pop("history_decay") == config.candidates.history_decay
-    assert quotas.keys() == set(SOURCES) and 0 < sum(quotas.values()) <= 40
+    assert quotas.keys() == set(CandidateConfig.model_fields)
+    assert chosen.model_copy(update=config.candidates.quotas) == config.candidates
+    assert 0 < sum(chosen.quotas.values()) <= 40
     assert "only it finds" in said and (config.run_dir / "candidates.png").stat().st_size > 5_000
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines()]
+    alone = {row[0]: float(row[3]) for row in rows if row and row[0] in SOURCES}
+    assert alone.keys() == set(SOURCES)
+    assert min(alone[name] for name in OPTIONAL) > 0  # also looked at while they are off

@@ -20,7 +20,7 @@ from pipelines.recommender import (
 )
 from pipelines.textmodel import distinct_texts, words_in_common
 from recsys.calibration import Blend, Heads, calibrate, raw_outputs
-from recsys.candidates import TEXT_SOURCES, CandidateConfig
+from recsys.candidates import SOURCES, TEXT_SOURCES, CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items
 from recsys.interest import TextModel, UserPooling
 from recsys.ranker import HeadConfig, RankerConfig, fit_heads, fit_ranker, refit_ranker
@@ -29,9 +29,7 @@ from recsys.rows import Rows
 from recsys.state import StateConfig, state_at
 
 N_ITEMS, N_USERS, DIM, COLD, MOMENT = 24, 12, 6, 99, 50 * DAY
-QUOTAS = CandidateConfig(**{name: 20 if name == "lexical" else 5
-                            for name in CandidateConfig.model_fields
-                            if name != "history_decay"})  # fmt: skip
+QUOTAS = CandidateConfig(**(dict.fromkeys(SOURCES, 5) | {"lexical": 20}))
 
 
 def world(log_of, shared):
@@ -54,7 +52,7 @@ def world(log_of, shared):
     config = StateConfig()
     state = state_at([log], MOMENT, N_ITEMS, True, config)
     method = Method(items, QUOTAS, dated=True, exclude_seen=False)
-    related = related_items([log], MOMENT, N_ITEMS, config)
+    related = related_items([log], MOMENT, N_ITEMS, config, with_als=True)
     return method, snapshot_of(method, state, related, model), log
 
 

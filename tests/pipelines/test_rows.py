@@ -13,7 +13,7 @@ from pipelines.recommender import Method
 from pipelines.rows import ranker_rows, samplers
 from pipelines.textmodel import words_in_common
 from pipelines.windows import Fitted, window_requests
-from recsys.candidates import CandidateConfig
+from recsys.candidates import OPTIONAL, SOURCES, CandidateConfig
 from recsys.dataset import Items
 from recsys.interest import TextModel, UserPooling
 from recsys.related import related_items
@@ -21,8 +21,7 @@ from recsys.schema import DataConfig
 from recsys.state import StateConfig
 
 N_USERS, N_ITEMS, DIM, DAYS = 25, 60, 6, 40
-QUOTAS = CandidateConfig(**{name: 4 for name in CandidateConfig.model_fields
-                            if name != "history_decay"})  # fmt: skip
+QUOTAS = CandidateConfig(**{name: 4 for name in SOURCES if name not in OPTIONAL})
 NAMES = {name: active_features(True, (), name == "full") for name in RANKERS}
 
 

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.asof import counts_before, last_items, least_by_key, past_of, sums_by_key
+from recsys.asof import (
+    counts_before,
+    last_items,
+    least_by_key,
+    past_of,
+    returns_by_key,
+    sums_by_key,
+)
 from recsys.dataset import DAY
 
 DATED = pytest.mark.parametrize("dated", [True, False], ids=["dated", "ordered"])
@@ -152,3 +159,22 @@ def test_nothing_summed_is_zero_and_the_least_of_nothing_is_unknown():
     none, asked = np.zeros(0, np.int64), np.array([3, 4])
     assert sums_by_key(none, np.zeros(0), asked).tolist() == [0, 0]
     assert np.isnan(least_by_key(none, np.zeros(0), asked)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_returns_are_those_of_a_dictionary(seed):
+    rng = np.random.default_rng(seed)
+    day = np.sort(rng.integers(0, 20, 60))
+    key = rng.choice([0, 3, 10**13], 60)
+    days = {one: day[key == one].tolist() for one in np.unique(key).tolist()}
+    found = returns_by_key(key, day)
+    assert found.key.tolist() == list(days)
+    assert found.first.tolist() == [some[0] for some in days.values()]
+    assert found.last.tolist() == [some[-1] for some in days.values()]
+    assert found.days.tolist() == [len(set(some)) for some in days.values()]
+    assert found.times.tolist() == [len(some) for some in days.values()]
+
+
+def test_of_nothing_nothing_returns():
+    none = np.zeros(0, np.int64)
+    assert [len(values) for values in vars(returns_by_key(none, none)).values()] == [0] * 5

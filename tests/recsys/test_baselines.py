@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from recsys.baselines import als_scores, fit_als
+from recsys.neighbours import taken_matrix
 
 N_ITEMS, HALF = 200, 100
 
@@ -28,7 +30,7 @@ def history():
 
 
 def scores_of(logs, history, seed=0):
-    return als_scores(fit_als(logs, 99, N_ITEMS, seed), history)
+    return als_scores(fit_als(taken_matrix(logs, 99, N_ITEMS, counted=True), seed), history)
 
 
 def test_taste_follows_the_group_and_no_past_scores_zero(log_of, rows, history):
@@ -54,3 +56,14 @@ def test_one_seed_one_model_and_users_may_lie_in_several_buckets(log_of, rows, h
     np.testing.assert_array_equal(again, whole)
     np.testing.assert_array_equal(scores_of(iter(parts), history), whole)
     assert not np.array_equal(other, whole)
+
+
+def test_any_number_of_threads_fits_and_scores_the_same_bits(log_of, rows, history):
+    taken = taken_matrix([log_of(rows[0])], 99, N_ITEMS, counted=True)
+    model = fit_als(taken, 0)
+    for threads in (1, 2, 3, 8):
+        with threadpool_limits(threads, "openmp"):
+            again = fit_als(taken, 0)
+            np.testing.assert_array_equal(again.item_factors, model.item_factors)
+            model.num_threads = threads
+            np.testing.assert_array_equal(als_scores(model, history), als_scores(again, history))

@@ -7,6 +7,7 @@ from scipy import sparse
 
 from recsys.asof import past_of
 from recsys.candidates import (
+    SOURCES,
     CandidateConfig,
     block_size,
     history_matrix,
@@ -169,8 +170,7 @@ def test_equal_scores_are_taken_by_ascending_item():
     assert merged.item.tolist() == [*range(quota), *range(quota)]
 
 
-@pytest.mark.parametrize(("each", "said"), [(0, "add up to 0"), (2_000, "add up to 16,000")])
+@pytest.mark.parametrize(("each", "said"), [(0, "add up to 0"), (2_000, "add up to 26,000")])
 def test_quotas_that_leave_nothing_or_too_much_to_rank_are_refused(each, said):
-    quotas = [name for name in CandidateConfig.model_fields if name != "history_decay"]
     with pytest.raises(ValidationError, match=f"{said} candidates; they must be 1 to 10,000"):
-        CandidateConfig(**dict.fromkeys(quotas, each))
+        CandidateConfig(**dict.fromkeys(SOURCES, each))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from recsys.baselines import als_scores
 from recsys.errors import ConfigError
-from recsys.related import ease_neighbours, related_items
+from recsys.related import by_users, ease_neighbours, related_items
 from recsys.state import StateConfig
 
 N_ITEMS = 8
@@ -80,6 +81,41 @@ def test_buckets_change_nothing_and_the_future_is_not_read(log_of, random_rows):
     for one, other in ((whole.cosine, bucketed.cosine), (whole.ease, bucketed.ease)):
         assert one.nnz
         np.testing.assert_array_equal(one.toarray(), other.toarray())
+
+
+def test_items_beyond_ease_have_weights_of_their_own_and_those_in_it_keep_theirs(
+    log_of, random_rows
+):
+    log, moment = log_of(random_rows(0, True)), 30 * 86_400_000_000
+    plain = StateConfig(ease_ridge=1.0, ease_items=5)
+    more = plain.model_copy(update={"ease_beyond": 4})
+    inside, whole = (related_items([log], moment, N_ITEMS, some).ease.toarray()
+                     for some in (plain, more))  # fmt: skip
+    rare = ~inside.any(0) & whole.any(0)
+    assert 1 <= rare.sum() <= N_ITEMS - 5
+    np.testing.assert_array_equal(whole[:, ~rare], inside[:, ~rare])
+    enough = more.model_copy(update={"ease_items": N_ITEMS})
+    all_in = related_items([log], moment, N_ITEMS, enough).ease.toarray()
+    without = enough.model_copy(update={"ease_beyond": 0})
+    again = related_items([log], moment, N_ITEMS, without).ease.toarray()
+    np.testing.assert_array_equal(all_in, again)  # nothing is beyond
+
+
+def test_items_are_in_order_of_their_users_equal_ones_by_code_and_nobodys_are_not():
+    users = sparse.csr_matrix(np.array([[1, 0, 1, 1, 0], [0, 0, 1, 1, 1]], np.float32))
+    assert by_users(users).tolist() == [2, 3, 0, 4]
+
+
+def test_als_is_fitted_only_where_it_is_asked_for_and_changes_nothing_else(log_of, random_rows):
+    log, moment = log_of(random_rows(1, True)), 30 * 86_400_000_000
+    config = StateConfig(ease_ridge=1.0)
+    without = related_items([log], moment, N_ITEMS, config)
+    whole = related_items([log], moment, N_ITEMS, config, with_als=True)
+    assert without.als is None
+    np.testing.assert_array_equal(whole.cosine.toarray(), without.cosine.toarray())
+    np.testing.assert_array_equal(whole.ease.toarray(), without.ease.toarray())
+    taken = sparse.csr_matrix(np.eye(1, N_ITEMS, dtype=np.float32))
+    assert als_scores(whole.als, taken)[0].argmax() == 0
 
 
 def test_a_ridge_that_vanishes_beside_the_users_is_refused_in_words():

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -79,6 +80,27 @@ def test_a_window_takes_its_start_and_an_order_has_none(log_of):
     ordered = state_at([log_of([(1, -1, 0), (1, -2, 0)])], 0, N_ITEMS, False, CONFIG)
     assert ordered.recent.tolist() == np.zeros((len(WINDOWS_DAYS), N_ITEMS)).tolist()
     assert ordered.popularity[0] == ordered.count[0] == 2  # nothing halves without dates
+
+
+@DATED
+@pytest.mark.parametrize("seed", range(2))
+def test_gaps_are_between_the_days_of_one_user_with_an_item(log_of, random_rows, dated, seed):
+    rows, as_of, unit = random_rows(seed, dated), moment_of(dated), DAY if dated else 1
+    state = state_at([log_of(rows)], as_of, N_ITEMS, dated, CONFIG)
+    for item in range(N_ITEMS):
+        days = [sorted({row[1] // unit for row in mine if row[2] == item})
+                for mine in by_user(rows, as_of).values()]  # fmt: skip
+        gaps = [after - before for some in days for before, after in pairwise(some)]
+        assert (state.gap_days[item], state.gaps[item]) == (sum(gaps), len(gaps))
+    assert state.gaps.sum() > N_ITEMS // 2
+
+
+def test_the_trend_is_a_week_over_the_longest_window_smoothed(log_of):
+    ages = [1, 2, 3, 20, 40, 60, 80, 90, 100]
+    state = state_at([log_of([(1, (100 - age) * DAY, 0) for age in ages])], 100 * DAY, N_ITEMS,
+                     True, CONFIG)  # fmt: skip
+    assert state.trend[0] == pytest.approx(((3 + 1) / 7) / ((8 + 13) / 91))
+    assert state.trend[1:] == pytest.approx(1)  # nothing is neither more nor less than nothing
 
 
 @DATED

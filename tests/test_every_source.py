@@ -1,0 +1,229 @@
+"""One battery of laws for every candidate source, the optional ones too."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from features.catalogue import CATALOGUE, active_features
+from pipelines.explain import REASONS
+from pipelines.recommender import Method, look, snapshot_of, table_of
+from pipelines.textmodel import distinct_texts, words_in_common
+from recsys.candidates import OPTIONAL, SOURCES, TEXT_SOURCES, CandidateConfig
+from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
+from recsys.interest import TextModel, UserPooling
+from recsys.related import related_items
+from recsys.sources import SCORES
+from recsys.state import StateConfig, state_at
+
+N_USERS, N_ITEMS, DIM, COLD = 25, 40, 6, 999
+QUOTA = 5
+ALL_ON = CandidateConfig(**dict.fromkeys(SOURCES, QUOTA))
+FOR_ALL_ALIKE = {"popularity", "trending"}  # a user without a past has these
+BY_A_DENSE_PRODUCT = {
+    "interest",
+    "frozen_interest",
+    "fresh",
+    "als",
+}  # rounds by the size of a block
+IN_ORDER = {"interest", "frozen_interest", "fresh"}  # a user vector weighs items by their place
+STATE = StateConfig(pair_distance=100, ease_ridge=5.0, ease_items=30, ease_beyond=10)
+
+each_source = pytest.mark.parametrize("name", SCORES)
+each_calendar = pytest.mark.parametrize("dated", [True, False], ids=["dated", "ordered"])
+
+
+def moment_of(dated):
+    return 50 * DAY if dated else 0
+
+
+@cache
+def events(dated):
+    """Draw a log with baskets: events of one user and one moment."""
+    rng = np.random.default_rng(0)
+    n = rng.integers(2, 16, N_USERS)
+    indptr = np.concatenate([[0], np.cumsum(n)])
+    row = np.repeat(np.arange(N_USERS), n)
+    day = np.sort(rng.integers(0, 6, indptr[-1]) + 6 * row) - 6 * row  # ascending for each user
+    moment = (20 + 5 * day) * DAY if dated else day - 6
+    liked = (rng.integers(0, N_ITEMS // 2, indptr[-1]) + row % 3 * 10) % N_ITEMS
+    return Log(np.arange(N_USERS), indptr, liked.astype(np.int32), moment,
+               (rng.random(indptr[-1]) < 0.9).astype(np.int8), np.ones(indptr[-1], np.float32),
+               np.full(indptr[-1], np.nan, np.float32))  # fmt: skip
+
+
+@cache
+def catalogue():
+    rng = np.random.default_rng(1)
+    texts = np.array([f"kind{at % 7} colour{at % 5} no{at}" for at in range(N_ITEMS)], object)
+    none = np.full(N_ITEMS, -1, np.int32)
+    return Items(np.arange(N_ITEMS), texts, texts, rng.integers(-1, 4, N_ITEMS).astype(np.int32),
+                 none, np.full(N_ITEMS, np.nan, np.float32), np.full(N_ITEMS, ALWAYS_FROM),
+                 np.full(N_ITEMS, ALWAYS_UNTIL))  # fmt: skip
+
+
+def texts_of(items):
+    drawn = np.random.default_rng(2).normal(size=(2, N_ITEMS, DIM)).astype(np.float32)
+    drawn /= np.linalg.norm(drawn, axis=2, keepdims=True)
+    of_item = distinct_texts(items.text)[1]
+    return TextModel(of_item, *drawn, UserPooling(DIM, 4), words_in_common(items, 20))
+
+
+def learned(dated, log):
+    """Return what is counted and fitted at the moment."""
+    moment = moment_of(dated)
+    return (state_at([log], moment, N_ITEMS, dated, STATE),
+            related_items([log], moment, N_ITEMS, STATE, with_als=True))  # fmt: skip
+
+
+@cache
+def plain(dated):
+    """Return (method, snapshot) of the world as it is, all sources on."""
+    method = Method(catalogue(), ALL_ON, dated, exclude_seen=False)
+    return method, snapshot_of(method, *learned(dated, events(dated)), texts_of(catalogue()))
+
+
+def looked_at(dated, world=None, log=None, users=None, only=None):
+    log = events(dated) if log is None else log
+    users = log.users if users is None else users
+    return look(*(world or plain(dated)), log, users, np.full(len(users), moment_of(dated)), only)
+
+
+def with_quotas(dated, quotas):
+    method, snapshot = plain(dated)
+    return replace(method, candidates=quotas), snapshot
+
+
+def found(block, name):
+    """The (request, item) that the source found."""
+    some = np.isfinite(block.candidates.rank[name])
+    rows = block.candidates.request[some].tolist(), block.candidates.item[some].tolist()
+    return set(zip(*rows, strict=True))
+
+
+def test_every_source_is_computed_and_has_its_words():
+    assert set(SOURCES) <= SCORES.keys() and set(OPTIONAL) < set(SOURCES)
+    assert REASONS.keys() == set(SOURCES)
+    offered = {one.source for one in CATALOGUE if one.optional}
+    assert offered == set(OPTIONAL) - {"trending"}  # item_trend says the same
+
+
+@each_calendar
+@each_source
+def test_a_score_is_a_finite_float32_for_each_request_and_item(dated, name):
+    block = looked_at(dated)
+    scores = block.scores[name]
+    assert (scores.shape, scores.dtype) == ((N_USERS, N_ITEMS), np.float32)
+    assert np.isfinite(scores).all()
+    if name in SOURCES and (dated or name != "trending"):
+        assert len(found(block, name)) >= N_USERS // 2  # nothing here is about an empty world
+
+
+@each_calendar
+@each_source
+def test_a_score_is_masked_where_an_item_must_not_be_listed_and_nowhere_else(dated, name):
+    log, only = events(dated), np.arange(N_ITEMS) % 9 > 0
+    from_, until = (np.full(N_ITEMS, value) for value in (ALWAYS_FROM, ALWAYS_UNTIL))
+    from_[3], until[4], until[5] = moment_of(dated) + 1, moment_of(dated), moment_of(dated) + 1
+    items = replace(catalogue(), available_from=from_, available_until=until)
+    allowed = np.tile(only, (N_USERS, 1))
+    allowed[:, [3, 4]] = False  # 5 is still on offer
+    taken = (log.grade > 0) & (log.moment < moment_of(dated))
+    allowed[log.row[taken], log.item[taken]] = False
+    quotas = CandidateConfig(**dict.fromkeys(SOURCES, N_ITEMS))
+    world = Method(items, quotas, dated, exclude_seen=True), plain(dated)[1]
+    block = looked_at(dated, world, only=only)
+    np.testing.assert_array_equal(np.isfinite(block.scores[name]), allowed)
+    if name in SOURCES:
+        assert all(allowed[place] for place in found(block, name))
+
+
+@each_calendar
+@each_source
+def test_the_order_of_a_basket_does_not_matter(dated, name):
+    """But to user vectors; preparing gives a basket one order, whatever order the rows came in."""
+    log, rng = events(dated), np.random.default_rng(3)
+    order = np.lexsort((rng.random(len(log)), log.moment, log.row))
+    other = replace(log, item=log.item[order], grade=log.grade[order])
+    assert (other.item != log.item).sum() > len(log) // 4
+    method, snapshot = plain(dated)
+    world = method, snapshot_of(method, *learned(dated, other), snapshot.texts)
+    one, two = looked_at(dated).scores[name], looked_at(dated, world, other).scores[name]
+    if name in IN_ORDER:
+        assert not np.allclose(one, two, atol=1e-3)
+    else:
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+@each_calendar
+@each_source
+def test_a_batch_equals_one_by_one(dated, name):
+    together = looked_at(dated).scores[name]
+    for row in range(0, N_USERS, 4):
+        alone = looked_at(dated, users=events(dated).users[row : row + 1]).scores[name][0]
+        if name in BY_A_DENSE_PRODUCT:
+            np.testing.assert_allclose(alone, together[row], rtol=1e-5, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(alone, together[row])
+
+
+@each_calendar
+@pytest.mark.parametrize("users", [[COLD], [0, COLD, 3]], ids=["alone", "among others"])
+def test_for_who_took_nothing_only_what_is_the_same_for_all_is_found(dated, users):
+    block = looked_at(dated, users=np.array(users))
+    cold = users.index(COLD)
+    finders = {name for name in SOURCES if any(row == cold for row, _ in found(block, name))}
+    assert finders == (FOR_ALL_ALIKE if dated else {"popularity"})
+
+
+@each_calendar
+@pytest.mark.parametrize("name", SOURCES)
+def test_without_a_source_only_what_it_alone_found_is_missing(dated, name):
+    whole = looked_at(dated)
+    less = looked_at(dated, with_quotas(dated, ALL_ON.model_copy(update={name: 0})))
+    others = [other for other in SOURCES if other != name]
+    assert (name in less.scores) == (name not in OPTIONAL)
+    for other in less.scores:
+        np.testing.assert_array_equal(less.scores[other], whole.scores[other])
+    rows = set(zip(less.candidates.request.tolist(), less.candidates.item.tolist(), strict=True))
+    assert rows == set().union(*(found(whole, other) for other in others))
+    assert all(found(less, other) == found(whole, other) for other in others)
+
+
+@each_calendar
+@each_source
+def test_other_ids_in_the_same_order_change_nothing(dated, name):
+    renamed = replace(events(dated), users=events(dated).users * 7 + 3)
+    items = replace(catalogue(), ids=np.array([f"item {at:03d}" for at in range(N_ITEMS)], object))
+    method = replace(plain(dated)[0], items=items)
+    world = method, snapshot_of(method, *learned(dated, renamed), texts_of(items))
+    two = looked_at(dated, world, renamed).scores[name]
+    np.testing.assert_array_equal(two, looked_at(dated).scores[name])
+
+
+@each_calendar
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_the_features_of_an_optional_source_come_and_go_with_it(dated, name):
+    quotas = CandidateConfig().model_copy(update={name: QUOTA})
+    without, more = (active_features(dated, switched_on=some.switched_on)
+                   for some in (CandidateConfig(), quotas))  # fmt: skip
+    own = () if name == "trending" else (name, f"{name}_rank")
+    assert tuple(one for one in more if one not in own) == without and set(own) <= set(more)
+    world = with_quotas(dated, quotas)
+    block = looked_at(dated, world)
+    table = table_of(*world, block, more)
+    assert table.shape[1] == len(more)
+    if own:
+        score = block.scores[name][block.candidates.request, block.candidates.item]
+        np.testing.assert_array_equal(table[:, more.index(name)], score)
+
+
+@each_calendar
+def test_sources_that_read_text_are_those_that_are_said_to(dated):
+    items = replace(catalogue(), text=catalogue().text[::-1].copy())
+    method, snapshot = plain(dated)
+    world = replace(method, items=items), replace(snapshot, texts=texts_of(items))
+    one, two = looked_at(dated).scores, looked_at(dated, world).scores
+    changed = {name for name in SCORES if not np.array_equal(one[name], two[name])}
+    assert changed == TEXT_SOURCES | {"last_lexical"}
