@@ -1,5 +1,6 @@
 """One battery of laws for every candidate source, the optional ones too."""
 
+import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -7,14 +8,20 @@ import numpy as np
 import pytest
 
 from features.catalogue import CATALOGUE, active_features
+from pipelines import tracking
 from pipelines.explain import REASONS
+from pipelines.model import at_moment, load_model
+from pipelines.prepared import open_prepared
 from pipelines.recommender import Method, look, snapshot_of, table_of
+from pipelines.rows import ranker_rows
 from pipelines.textmodel import distinct_texts, words_in_common
+from pipelines.train import train
+from pipelines.windows import Fitted, window_requests
 from recsys.candidates import OPTIONAL, SOURCES, TEXT_SOURCES, CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel, UserPooling
 from recsys.related import related_items
-from recsys.sources import SCORES
+from recsys.sources import HAS_TO_SCORE, SCORES
 from recsys.state import StateConfig, state_at
 
 N_USERS, N_ITEMS, DIM, COLD = 25, 40, 6, 999
@@ -136,7 +143,9 @@ def test_a_score_is_masked_where_an_item_must_not_be_listed_and_nowhere_else(dat
     block = looked_at(dated, world, only=only)
     np.testing.assert_array_equal(np.isfinite(block.scores[name]), allowed)
     if name in SOURCES:
-        assert all(allowed[place] for place in found(block, name))
+        least = HAS_TO_SCORE.get(name, -np.inf)
+        scores = [block.scores[name][place] for place in found(block, name)]
+        assert min(scores, default=np.inf) > least  # what is masked is -inf
 
 
 @each_calendar
@@ -227,3 +236,32 @@ def test_sources_that_read_text_are_those_that_are_said_to(dated):
     one, two = looked_at(dated).scores, looked_at(dated, world).scores
     changed = {name for name in SCORES if not np.array_equal(one[name], two[name])}
     assert changed == TEXT_SOURCES | {"last_lexical"}
+
+
+@pytest.mark.slow
+def test_a_model_with_every_source_is_served_as_it_was_trained(small_world, tmp_path):
+    """Same user, item, moment: training row and serving row agree to the bit, ALS refitted too."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(small_world.config.run_dir / "embeddings", run_dir / "embeddings")
+    config = small_world.config.model_copy(update={"run_dir": run_dir, "candidates": ALL_ON})
+    trained = train(config, lambda *_: None)
+    recommender = load_model(tracking.find_model(config, trained.model_uri)[1])
+    names = recommender.card.features
+    assert names == active_features(True, switched_on=OPTIONAL)
+    assert trained.report["candidates"]["due"]["test"] > 0
+    prepared = open_prepared(run_dir / "prepared")
+    windows = prepared.windows
+    moment = windows.test + config.state.every_days * DAY  # when training rolls the state
+    method, snapshot = at_moment(recommender, prepared, moment, run_dir / "embeddings")
+    requests = [part.take(np.flatnonzero(part.moment == moment))
+                for part in window_requests(prepared, "test")]  # fmt: skip
+    fitted = Fitted(moment, snapshot.texts, snapshot.related)
+    every_row = lambda request, grade: np.arange(len(request))  # noqa: E731
+    learned = ranker_rows(prepared, method, fitted, requests, windows.span("test"), config.state,
+                          {"full": names}, every_row)  # fmt: skip
+    served = [
+        table_of(method, snapshot, look(method, snapshot, log, part.user, part.moment), names)
+        for log, part in zip(prepared.buckets(), requests, strict=True)
+    ]
+    assert sum(len(part) for part in requests) > 3
+    np.testing.assert_array_equal(np.concatenate(served), learned["full"].table)

@@ -120,6 +120,7 @@ def test_a_new_item_scores_its_interest_plus_one_and_an_old_one_nothing(log_of):
     expected = np.where(old, 0, 1 + interest(view))
     np.testing.assert_array_equal(fresh(view), expected.astype(np.float32))
     assert (expected[:, ~old] > 0).all() and interest(view).min() < 0
+    assert HAS_TO_SCORE["fresh"] == 0  # so an old one is not found
 
 
 def by_hand(rows, request, moment, unit):
