@@ -171,9 +171,10 @@ def window_rows(
 ) -> dict[str, Rows]:
     """Make the rows of one window, as the text side `learned` sees it."""
     config, stream = run.config, {"ranker": 10, "valid": 11}[window]
-    requests = run.requests(window, config.ranker.max_requests, stream)
+    shown = config.ranker.impressions > 0
+    requests = run.requests(window, config.ranker.max_requests, stream, shown)
     span = run.prepared.windows.span(window)
-    choose = samplers(names, config.ranker.negatives, (config.seed, stream + 10))
+    choose = samplers(names, config.ranker, (config.seed, stream + 10))
     return ranker_rows(
         run.prepared, run.method, run.fitted(learned, span[0]), requests, span, config.state,
         names, choose, run.progress(f"rows, {window} window", requests),

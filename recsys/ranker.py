@@ -34,6 +34,7 @@ class RankerConfig(BaseModel):
     values: tuple[float, ...] = ()  # worth of grade 0, 1, 2...: lists by expected value; empty = no
     max_requests: int = Field(25_000, ge=1)  # of each window it learns from, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each of these requests
+    impressions: int = Field(75, ge=0)  # of them, first: shown that day and not taken, at most
     refit: bool = True  # learn again on the ranker and valid windows together, as many trees
 
 

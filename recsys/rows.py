@@ -45,28 +45,40 @@ def concat_rows(parts: Sequence[Rows]) -> Rows:
 
 
 def training_rows(
-    request: np.ndarray, grade: np.ndarray, negatives: int, rng: np.random.Generator
+    request: np.ndarray,
+    grade: np.ndarray,
+    shown: np.ndarray,
+    negatives: int,
+    impressions: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Choose training rows: every taken candidate and a sample of the others, in random order.
 
-    A request none of whose candidates was taken teaches nothing and is left out. The order inside
-    a request is random, so no tie is broken by what an item is called.
+    Of the others come first those shown and not taken, then the rest, each by chance. A request
+    none of whose candidates was taken teaches nothing and is left out. The order inside a request
+    is random, so no tie is broken by what an item is called.
 
     Args:
         request: (n_rows,) ascending request of each candidate row.
         grade: (n_rows,) 0 where not taken.
+        shown: (n_rows,) bool, that day.
         negatives: at most this many rows of grade 0 for each request.
+        impressions: at most this many of them were shown.
         rng: source of the sample.
 
     Returns:
         Row numbers, requests back to back.
     """
-    chance = rng.random(len(request))
-    order = np.lexsort((chance, grade > 0, request))  # within a request: not taken first
-    starts = _starts(request)
-    place = np.arange(len(request)) - np.repeat(starts, np.diff(np.append(starts, len(request))))
-    taught = np.isin(request, request[grade > 0])
-    kept = order[(taught & ((grade[order] > 0) | (place < negatives)))]
+    kind = np.where(grade > 0, 2, np.where(shown, 0, 1))
+    order = np.lexsort((rng.random(len(request)), kind, request))
+    kind, starts = kind[order], _starts(request)
+    group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(request))))
+    place = np.arange(len(request)) - starts[group]
+    n_shown, n_taken = (np.bincount(group, kind == one, len(starts))[group] for one in (0, 2))
+    most = min(impressions, negatives)
+    sampled = np.where(kind == 0, place < most,
+                       place - n_shown + np.minimum(n_shown, most) < negatives)  # fmt: skip
+    kept = order[(n_taken > 0) & ((kind == 2) | sampled)]
     return np.asarray(kept[np.lexsort((rng.random(len(kept)), request[kept]))])
 
 

@@ -8,7 +8,7 @@ one event of a user or, where users have many, that share of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -43,14 +43,18 @@ class Windows:
 
 @dataclass(frozen=True)
 class Requests:
-    """One user at one moment each, sorted by (moment, user), with what the user then took."""
+    """One user at one moment each, sorted by (moment, user), with what the user then took.
+
+    What a ranker learns from also holds what was only shown: its grade is 0.
+    """
 
     user: np.ndarray  # (n_requests,) int64 user code
     moment: np.ndarray  # (n_requests,) int64
     indptr: np.ndarray  # (n_requests + 1,) int64 into the two arrays below
     item: np.ndarray  # (n_relevant,) int32, ascending within a request, no item twice
-    grade: np.ndarray  # (n_relevant,) int8 >= 1, the best of the day
+    grade: np.ndarray  # (n_relevant,) int8, the best of the day
     value: np.ndarray | None = None  # (n_relevant,) float32, largest at that grade, NaN = unknown
+    shown: np.ndarray | None = None  # (n_relevant,) bool, that day; None: not asked for
 
     def __len__(self) -> int:
         return len(self.user)
@@ -71,9 +75,10 @@ class Requests:
 
     def _cut(self, requests: np.ndarray, indptr: np.ndarray, rows: np.ndarray) -> Requests:
         """Take requests and, of what they hold, `rows`."""
-        value = None if self.value is None else self.value[rows]
+        value, shown = (None if column is None else column[rows]
+                        for column in (self.value, self.shown))  # fmt: skip
         return Requests(self.user[requests], self.moment[requests], indptr, self.item[rows],
-                        self.grade[rows], value)  # fmt: skip
+                        self.grade[rows], value, shown)  # fmt: skip
 
 
 def leave_last_out(n_events: int, n_users: int, share: float = 0.1) -> Windows:
@@ -110,14 +115,23 @@ def cut_windows(days: np.ndarray, counts: np.ndarray, share: float = 0.1) -> Win
     return Windows(ranker * DAY, valid * DAY, test * DAY, end * DAY, dated=True)
 
 
-def requests_in(log: Log, windows: Windows, start: int, end: int) -> Requests:
+def requests_in(log: Log, windows: Windows, start: int, end: int, shown: bool = False) -> Requests:
     """Find the requests of [start, end): one for each user and day with something taken.
 
     A request's moment is the day's midnight (what a nightly job would have known), or the event's
     own position where there are no dates. Relevant is every item taken that day, with its best
     grade; grade 0 is never relevant.
+
+    Args:
+        log: of some users.
+        windows: whose days count.
+        start: first moment.
+        end: first moment after.
+        shown: keep what was shown that day and not taken, with grade 0. Without dates there is
+            none: what was shown lies before the event that it led to.
     """
-    some = log.keep((log.moment >= start) & (log.moment < end) & (log.grade > 0))
+    shown = shown and windows.dated
+    some = log.keep((log.moment >= start) & (log.moment < end) & (shown | (log.grade > 0)))
     user, day = some.users[some.row], some.moment // windows.unit * windows.unit
     value = np.zeros(len(some)) if some.value is None else some.value
     order = np.lexsort((-value, -some.grade, some.item, user, day))
@@ -125,10 +139,15 @@ def requests_in(log: Log, windows: Windows, start: int, end: int) -> Requests:
     first = new_request | _changes(some.item[order])  # of equal rows the first is the best
     begins = np.flatnonzero(new_request[first])
     best = order[first]
-    return Requests(
+    found = Requests(
         user[best][begins], day[best][begins], np.append(begins, len(best)).astype(np.int64),
         some.item[best], some.grade[best], None if some.value is None else value[best],
     )  # fmt: skip
+    if not shown:
+        return found
+    among = np.bincount(np.cumsum(first) - 1, some.grade[order] == 0, len(best)) > 0
+    taken = np.bincount(np.cumsum(new_request) - 1, some.grade[order] > 0, len(begins)) > 0
+    return replace(found, shown=among).take(np.flatnonzero(taken))
 
 
 def _changes(*columns: np.ndarray) -> np.ndarray:

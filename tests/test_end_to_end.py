@@ -156,7 +156,7 @@ def test_a_batch_equals_one_by_one(small_world, recommender, prepared):
 def test_a_training_row_equals_the_serving_row(small_world, recommender, prepared):
     """Same user, item, moment: learning over windows and serving at a moment agree to the bit."""
     windows, config = prepared.windows, small_world.config
-    every_row = lambda number, request, grade: np.arange(len(request))  # noqa: E731
+    every_row = lambda number, request, grade, shown: np.arange(len(request))  # noqa: E731
     moment = windows.test + config.state.every_days * DAY  # a moment when training rolls the state
     embeddings = small_world.folder / "run/embeddings"
     method, snapshot = at_moment(recommender, prepared, moment, embeddings)
