@@ -114,8 +114,9 @@ def value_weights(value: np.ndarray) -> np.ndarray:
     """
     weight, known = np.ones(len(value)), np.isfinite(value)
     worth = np.maximum(value[known], 0)
-    if worth.any():
-        logs = np.log1p(worth / worth.mean())
+    mean = worth.sum() / max(len(worth), 1)
+    if mean > 0:
+        logs = np.log1p(worth / mean)
         weight[known] = logs / logs.mean()
     return weight
 
