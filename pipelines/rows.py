@@ -105,12 +105,14 @@ def _rows(
     known, at = _places(some, rows, n_items)
     grade = np.where(known, some.grade[at].astype(np.int64), 0)
     shown = np.zeros(len(at), bool) if some.shown is None else known & some.shown[at]
+    position = None if some.position is None else np.where(known, some.position[at], -1)
     kept = choose(step.number, rows.request, grade, shown)
     table = table_of(method, step.snapshot, step.block, features, rows)
     value = None
     if some.value is not None:
         value = _mean_value(some, some.value)[np.unique(rows.request[kept])]
-    return Rows(table[kept], grade[kept], group_sizes(rows.request[kept]), value)
+    return Rows(table[kept], grade[kept], group_sizes(rows.request[kept]), value,
+                None if position is None else position[kept])  # fmt: skip
 
 
 def _mean_value(requests: Requests, value: np.ndarray) -> np.ndarray:

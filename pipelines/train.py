@@ -30,7 +30,7 @@ from recsys.calibration import Blend, Heads
 from recsys.dataset import concat
 from recsys.errors import ConfigError
 from recsys.ranker import Ranker, Scorer, check_ranker, fit_ranker, refit_ranker
-from recsys.rows import Rows
+from recsys.rows import Rows, position_kinds
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ def learn(
             rankers = {name: fit(run, name, names[name], train_rows, valid_rows) for name in names}
         with stages.measure("heads"):
             models = learn_heads(run, train_rows["full"], names["full"])
+        positions = config.ranker.position_bias and position_kinds([train_rows["full"]]) is not None
         if not config.ranker.refit:
             train_rows, valid_rows = {}, {}
         tracking.log_metrics({f"{name}/trees": ranker.trees for name, ranker in rankers.items()})
@@ -150,6 +151,7 @@ def learn(
                     "refit": kept is not first,
                     "throughput": first.throughput.described()} | continued,
         "ranker": {"trees": rankers["full"].trees, "refit": config.ranker.refit, "values": values,
+                   "position_bias": positions,
                    "importance": rankers["full"].importance()},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,
                  "protocol": run.prepared.manifest.protocol,

@@ -9,6 +9,8 @@ import numpy as np
 
 from recsys.errors import SchemaError
 
+DEEPEST_POSITION = 100  # one bias from here on: few rows are shown so far down
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -22,6 +24,7 @@ class Rows:
     grade: np.ndarray  # (n_rows,) int64
     group: np.ndarray  # (n_requests,) int64 rows of each request
     value: np.ndarray | None = None  # (n_requests,) mean value of what was taken, NaN = unknown
+    position: np.ndarray | None = None  # (n_rows,) int64 it was shown at, 1 = top, -1 = unknown
 
     def __post_init__(self) -> None:
         n_rows, in_groups = len(self.table), int(self.group.sum())
@@ -119,6 +122,26 @@ def value_weights(value: np.ndarray) -> np.ndarray:
         logs = np.log1p(worth / mean)
         weight[known] = logs / logs.mean()
     return weight
+
+
+def position_kinds(samples: Sequence[Rows]) -> np.ndarray | None:
+    """Say which rows share a position bias: those shown at one position, and those shown nowhere.
+
+    All positions from `DEEPEST_POSITION` on are one.
+
+    Returns:
+        (n_rows,) int32 kinds over all samples; None where positions are not known or tell nothing,
+        because most rows that have one were taken: lists are not in the log, and a position would
+        only say that a row was taken.
+    """
+    places = [rows.position for rows in samples if rows.position is not None]
+    if len(places) < len(samples):
+        return None
+    position, taken = np.concatenate(places), np.concatenate([rows.grade > 0 for rows in samples])
+    known = position >= 0
+    if 2 * (known & taken).sum() >= known.sum():
+        return None
+    return np.where(known, np.minimum(position, DEEPEST_POSITION) + 1, 0).astype(np.int32)
 
 
 def _starts(request: np.ndarray) -> np.ndarray:

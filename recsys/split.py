@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from recsys.dataset import DAY, Log
+from recsys.dataset import ALWAYS_UNTIL, DAY, Log
 from recsys.errors import ConfigError
 
 Protocol = Literal["time", "leave_last_out"]
@@ -55,6 +55,7 @@ class Requests:
     grade: np.ndarray  # (n_relevant,) int8, the best of the day
     value: np.ndarray | None = None  # (n_relevant,) float32, largest at that grade, NaN = unknown
     shown: np.ndarray | None = None  # (n_relevant,) bool, that day; None: not asked for
+    position: np.ndarray | None = None  # (n_relevant,) int64, the best one shown at, -1 = unknown
 
     def __len__(self) -> int:
         return len(self.user)
@@ -75,10 +76,10 @@ class Requests:
 
     def _cut(self, requests: np.ndarray, indptr: np.ndarray, rows: np.ndarray) -> Requests:
         """Take requests and, of what they hold, `rows`."""
-        value, shown = (None if column is None else column[rows]
-                        for column in (self.value, self.shown))  # fmt: skip
+        more = (None if column is None else column[rows]
+                for column in (self.value, self.shown, self.position))  # fmt: skip
         return Requests(self.user[requests], self.moment[requests], indptr, self.item[rows],
-                        self.grade[rows], value, shown)  # fmt: skip
+                        self.grade[rows], *more)  # fmt: skip
 
 
 def leave_last_out(n_events: int, n_users: int, share: float = 0.1) -> Windows:
@@ -127,8 +128,9 @@ def requests_in(log: Log, windows: Windows, start: int, end: int, shown: bool = 
         windows: whose days count.
         start: first moment.
         end: first moment after.
-        shown: keep what was shown that day and not taken, with grade 0. Without dates there is
-            none: what was shown lies before the event that it led to.
+        shown: keep what was shown that day and not taken, with grade 0. What was taken at a known
+            position of that day's lists was shown too. Without dates nothing is kept: what was
+            shown lies before the event that it led to.
     """
     shown = shown and windows.dated
     some = log.keep((log.moment >= start) & (log.moment < end) & (shown | (log.grade > 0)))
@@ -143,11 +145,30 @@ def requests_in(log: Log, windows: Windows, start: int, end: int, shown: bool = 
         user[best][begins], day[best][begins], np.append(begins, len(best)).astype(np.int64),
         some.item[best], some.grade[best], None if some.value is None else value[best],
     )  # fmt: skip
-    if not shown:
-        return found
-    among = np.bincount(np.cumsum(first) - 1, some.grade[order] == 0, len(best)) > 0
-    taken = np.bincount(np.cumsum(new_request) - 1, some.grade[order] > 0, len(begins)) > 0
-    return replace(found, shown=among).take(np.flatnonzero(taken))
+    return _with_shown(found, some, order, np.cumsum(first) - 1) if shown else found
+
+
+def _with_shown(found: Requests, log: Log, order: np.ndarray, pair: np.ndarray) -> Requests:
+    """Say of requests that also hold grade 0 what was shown, and where; drop those that took none.
+
+    Args:
+        found: the requests.
+        log: their events.
+        order: (n_events,) rows of the log in the order of the requests.
+        pair: (n_events,) which row of the requests each of these events belongs to.
+    """
+    n_rows, place = len(found.item), None
+    shown = np.bincount(pair, log.grade[order] == 0, n_rows) > 0
+    request = np.repeat(np.arange(len(found)), np.diff(found.indptr))
+    if log.position is not None:
+        place = np.full(n_rows, ALWAYS_UNTIL)
+        known = log.position[order] >= 0
+        np.minimum.at(place, pair[known], log.position[order][known])
+        place[place == ALWAYS_UNTIL] = -1
+        lost = np.bincount(request, found.grade == 0, len(found)) > 0
+        shown |= (place >= 0) & lost[request]
+    taken = np.bincount(request, found.grade > 0, len(found)) > 0
+    return replace(found, shown=shown, position=place).take(np.flatnonzero(taken))
 
 
 def _changes(*columns: np.ndarray) -> np.ndarray:

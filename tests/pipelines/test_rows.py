@@ -46,6 +46,7 @@ def prepared(tmp_path_factory):
         "timestamp": start + minutes,
         "event_type": rng.choice(["view", "buy", "shown"], n, p=[0.4, 0.1, 0.5]),
         "value": rng.choice([np.nan, 1.0, 4.0], n),
+        "position": rng.integers(1, 9, n),
     })  # fmt: skip
     events = pd.concat([events, events.sample(700, random_state=0).assign(event_type="shown")])
     rules = {"view": {"grade": 1}, "buy": {"grade": 2}, "shown": {"grade": 0}}
@@ -77,9 +78,10 @@ def all_rows(prepared, name="full", **options):
     """Return all rows of one ranker, of each request {item: row}, and which rows were shown."""
     told = {}
 
-    def every_row(number, request, grade, shown):
-        told[number] = shown
-        return np.arange(len(request))
+    def every_row(number, request, grade, shown):  # in another order inside a request
+        order = np.lexsort((np.random.default_rng(number).random(len(request)), request))
+        told[number] = shown[order]
+        return order
 
     rows = rows_of(prepared, {name: NAMES[name]}, choose={name: every_row}, **options)[name]
     item = rows.table[:, NAMES[name].index("item_price")].astype(int).tolist()
@@ -180,6 +182,19 @@ def test_what_was_shown_changes_no_feature_of_a_candidate(prepared, name):
     after, before = map(list, zip(*pairs, strict=True))
     assert len(before) == len(plain.table) < len(more.table)
     np.testing.assert_allclose(more.table[after], plain.table[before], rtol=0, atol=1e-6)
+
+
+def test_a_row_knows_the_best_position_that_it_was_shown_at_and_a_candidate_beside_none(prepared):
+    rows, found, shown = all_rows(prepared)
+    places = [dict(zip(part.item[start:end].tolist(), part.position[start:end].tolist(),
+                       strict=True))
+              for part in window_requests(prepared, "ranker", shown=True)
+              for start, end in zip(part.indptr, part.indptr[1:], strict=False)]  # fmt: skip
+    for row_of, place in zip(found, places, strict=True):
+        for item, row in row_of.items():
+            assert rows.position[row] == place.get(item, -1)
+    assert (rows.position[shown] > 0).all() and (rows.position < 0).sum() > 100
+    assert all_rows(prepared, shown=False)[0].position is None
 
 
 def test_an_added_row_has_the_rank_that_it_would_have_among_the_candidates(prepared):

@@ -15,7 +15,7 @@ from recsys.ranker import (
     ranker_from_text,
     refit_ranker,
 )
-from recsys.rows import Rows
+from recsys.rows import Rows, concat_rows
 
 FEATURES = ("noise", "truth", "name, with: odd [signs]")
 CONFIG = RankerConfig(max_trees=20, min_rows_in_leaf=5, early_stopping_trees=5)
@@ -219,3 +219,61 @@ def test_a_head_read_from_its_text_says_the_same_and_one_seed_fits_one_head():
         read = ranker_from_text(head.to_text(), FEATURES)
         np.testing.assert_array_equal(read.predict(table), head.predict(table))
         assert again[level].to_text() == head.to_text()
+
+
+def clicks(seed, n_requests=400, shown=8, beside=8):
+    """Draw requests of items shown in a list, whose clicks follow place and truth, and of others.
+
+    Whoever made the lists liked the first feature, which means nothing.
+
+    Returns:
+        The rows, and how good each is in truth: (n_requests, shown + beside).
+    """
+    rng, size = np.random.default_rng(seed), shown + beside
+    table = rng.normal(size=(n_requests, size, 3)).astype(np.float32)
+    truth = 1 / (1 + np.exp(1 - 1.5 * table[:, :, 1]))
+    liked = table[:, :, 0] + rng.normal(0, 0.5, (n_requests, size))
+    place = 1 + np.argsort(np.argsort(-liked, axis=1), axis=1)
+    clicked = rng.random((n_requests, size)) < truth / place * (place <= shown)
+    position = np.where(place <= shown, place, -1)
+    some = clicked.any(axis=1)
+    rows = Rows(table[some].reshape(-1, 3), clicked[some].astype(int).ravel(),
+                np.full(some.sum(), size), position=position[some].ravel())  # fmt: skip
+    return rows, truth[some]
+
+
+def true_ndcg(ranker, seed):
+    """Mean NDCG@5 of a ranker's order of new requests against the truth."""
+    rows, truth = clicks(1000 + seed)
+    order = np.argsort(-ranker.predict(rows.table).reshape(truth.shape), axis=1)
+    discount = 1 / np.log2(np.arange(5) + 2)
+    found = np.take_along_axis(truth, order, axis=1)[:, :5] @ discount
+    return (found / (-np.sort(-truth, axis=1)[:, :5] @ discount)).mean()
+
+
+def test_where_position_draws_clicks_the_corrected_ranker_knows_the_truth_better():
+    plain = CONFIG.model_copy(update={"position_bias": False})
+    strict = CONFIG.model_copy(update={"position_regularization": 10.0})
+    found = np.array([[true_ndcg(refit_ranker([clicks(seed)[0]], FEATURES, config, 0, 60), seed)
+                       for config in (plain, strict, CONFIG)] for seed in range(4)])  # fmt: skip
+    uncorrected, hardly, corrected = found.mean(axis=0)
+    assert corrected > uncorrected + 0.05
+    assert (found[:, 2] > found[:, 0]).all()
+    assert abs(hardly - uncorrected) < 0.02  # bound to nothing, it corrects nothing
+
+
+def test_without_lists_in_the_log_a_position_changes_nothing():
+    rows = clicks(0)[0]
+    only_taken = np.where(rows.grade > 0, rows.position, -1)
+    without, told = (
+        refit_ranker([replace(rows, position=position)], FEATURES, CONFIG, 0, 10).to_text()
+        for position in (None, only_taken)
+    )
+    assert without == told != refit_ranker([rows], FEATURES, CONFIG, 0, 10).to_text()
+
+
+def test_a_refit_corrects_over_all_samples():
+    one, other = clicks(0)[0], clicks(1)[0]
+    apart, together = (refit_ranker(some, FEATURES, CONFIG, 0, 10)
+                       for some in ([one, other], [concat_rows([one, other])]))  # fmt: skip
+    np.testing.assert_array_equal(apart.predict(one.table), together.predict(one.table))

@@ -1,12 +1,14 @@
 """Training rows are all that was taken and a fair sample of the rest, each request in one piece."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import SchemaError
-from recsys.rows import Rows, concat_rows, group_sizes, training_rows, value_weights
+from recsys.rows import Rows, concat_rows, group_sizes, position_kinds, training_rows, value_weights
 
 
 def candidates(seed, n_requests=30):
@@ -127,16 +129,44 @@ def test_a_request_weighs_the_logarithm_of_its_value():
 @given(value=st.lists(st.floats(0, 1e6), min_size=1), factor=st.floats(1e-3, 1e3))
 def test_the_unit_of_value_does_not_matter(value, factor):
     weight = value_weights(np.array(value))
-    np.testing.assert_allclose(value_weights(factor * np.array(value)), weight, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        value_weights(factor * np.array(value)), weight, rtol=1e-6, atol=1e-9
+    )
     assert np.isfinite(weight).all() and np.isclose(weight.mean(), 1)
 
 
 def test_rows_put_behind_each_other_are_all_there():
     grade, group = np.array([1, 0, 2]), np.array([2, 1])
-    one = Rows(np.eye(3, dtype=np.float32), grade, group, np.array([9.0, np.nan]))
-    other = Rows(np.ones((1, 3), np.float32), np.array([1]), np.array([1]), np.array([4.0]))
+    one = Rows(np.eye(3, dtype=np.float32), grade, group, np.array([9.0, np.nan]), np.arange(3))
+    other = Rows(np.ones((1, 3), np.float32), np.array([1]), np.array([1]), np.array([4.0]),
+                 np.array([-1]))  # fmt: skip
     both = concat_rows([one, other])
     assert both.table.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]
     assert both.grade.tolist() == [1, 0, 2, 1] and both.group.tolist() == [2, 1, 1]
     np.testing.assert_array_equal(both.value, [9.0, np.nan, 4.0])
-    assert concat_rows([Rows(one.table, grade, group)]).value is None
+    assert both.position.tolist() == [0, 1, 2, -1]
+    plain = concat_rows([Rows(one.table, grade, group)])
+    assert plain.value is None and plain.position is None
+
+
+def shown_at(position, grade):
+    """One request's rows."""
+    table = np.zeros((len(grade), 1), np.float32)
+    return Rows(table, np.array(grade), np.array([len(grade)]), position=np.array(position))
+
+
+def test_rows_of_one_position_share_a_kind_and_rows_shown_nowhere_another():
+    one = shown_at([-1, 1, 2, 1], [1, 0, 0, 1])
+    other = shown_at([99, 100, 5000, -1, 0], [0, 0, 0, 0, 0])
+    kinds = position_kinds([one, other])
+    assert kinds.dtype == np.int32
+    assert kinds.tolist() == [0, 2, 3, 2, 100, 101, 101, 0, 1]
+    assert position_kinds([one, replace(other, position=None)]) is None
+
+
+@pytest.mark.parametrize(
+    "position", [[1, 2, -1, -1], [1, 2, 3, 4], [-1, -1, -1, -1], [1, -1, 2, 3]]
+)
+def test_positions_of_little_but_what_was_taken_tell_nothing(position):
+    kinds = position_kinds([shown_at(position, [1, 2, 0, 0])])
+    assert (kinds is None) == (position != [1, -1, 2, 3])
