@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import mlflow
 import numpy as np
@@ -19,13 +20,14 @@ from pipelines.evaluate import MODELS
 from pipelines.model import at_moment, load_model
 from pipelines.prepared import open_prepared
 from pipelines.recommender import look, make_lists, table_of
-from pipelines.rows import ranker_rows
+from pipelines.rows import ranker_rows, samplers
 from pipelines.textmodel import distinct_texts
 from pipelines.train import train
 from pipelines.windows import Fitted, window_requests
 from recsys.dataset import DAY, concat
 from recsys.encoder import load_encoder, moved_vectors
 from recsys.errors import ConfigError
+from recsys.ranker import refit_ranker
 from serving.batch import recommend
 from serving.lists import LIST_COLUMNS
 from serving.publish import publish
@@ -173,6 +175,46 @@ def test_a_training_row_equals_the_serving_row(small_world, recommender, prepare
             block = look(method, snapshot, prepared.bucket(bucket), part.user, part.moment)
             served.append(table_of(method, snapshot, block, names["full"]))
     np.testing.assert_array_equal(np.concatenate(served), learned.table)
+
+
+def above_chance(ranker, rows):
+    """NDCG@10 of a ranker less that of a random order, expected; mean over requests."""
+    found = []
+    ends = np.cumsum(rows.group)
+    score = ranker.predict(rows.table)
+    for start, end in zip(ends - rows.group, ends, strict=True):
+        gain, places = 2.0 ** rows.grade[start:end] - 1, np.arange(end - start)
+        discount = np.where(places < 10, 1 / np.log2(places + 2), 0)
+        order = np.argsort(-score[start:end], kind="stable")
+        chance = gain.sum() * discount.mean()
+        found.append((gain[order] @ discount - chance) / (-np.sort(-gain) @ discount))
+    return np.mean(found)
+
+
+def test_with_labels_shuffled_inside_each_request_the_ranker_is_no_better_than_chance(
+    small_world, recommender, prepared
+):
+    """Rows as in training, of valid to learn from and of test to measure on."""
+    windows, config = prepared.windows, small_world.config
+    embeddings = small_world.folder / "run/embeddings"
+    method, snapshot = at_moment(recommender, prepared, windows.valid, embeddings)
+    fitted = Fitted(windows.valid, snapshot.texts, snapshot.related)
+    names = {"full": recommender.card.features}
+    rows, new = (
+        ranker_rows(prepared, method, fitted, window_requests(prepared, window, shown=True),
+                    windows.span(window), config.state, names,
+                    samplers(names, config.ranker, (0, 20)))["full"]
+        for window in ("valid", "test")
+    )  # fmt: skip
+    request = np.repeat(np.arange(len(rows.group)), rows.group)
+    chances = np.random.default_rng(0).random((16, len(request)))
+    true, *shuffled = (
+        above_chance(refit_ranker([replace(rows, grade=rows.grade[order])], names["full"],
+                                  config.ranker, 0, 20), new)
+        for order in (np.arange(len(request)), *(np.lexsort((one, request)) for one in chances))
+    )  # fmt: skip
+    margin = 2.13 * np.std(shuffled, ddof=1) / 4  # t of 15 degrees, over the root of 16
+    assert abs(np.mean(shuffled)) < margin < 0.1 < true
 
 
 def test_events_after_the_moment_change_no_list(small_world, prepared, recommender):

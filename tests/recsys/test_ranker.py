@@ -277,3 +277,29 @@ def test_a_refit_corrects_over_all_samples():
     apart, together = (refit_ranker(some, FEATURES, CONFIG, 0, 10)
                        for some in ([one, other], [concat_rows([one, other])]))  # fmt: skip
     np.testing.assert_array_equal(apart.predict(one.table), together.predict(one.table))
+
+
+def above_chance(ranker, rows):
+    """NDCG@10 of a ranker less that of a random order, expected; mean over requests of one size."""
+    gain = (2.0**rows.grade - 1).reshape(len(rows.group), -1)
+    places = np.arange(gain.shape[1])
+    discount = np.where(places < 10, 1 / np.log2(places + 2), 0)
+    ideal = -np.sort(-gain, axis=1) @ discount
+    order = np.argsort(-ranker.predict(rows.table).reshape(gain.shape), axis=1, kind="stable")
+    found = np.take_along_axis(gain, order, axis=1) @ discount
+    return ((found - gain.sum(axis=1) * discount.mean())[ideal > 0] / ideal[ideal > 0]).mean()
+
+
+def test_with_labels_shuffled_inside_each_request_a_ranker_is_no_better_than_chance():
+    """By chance one shuffle may find the truth, or its opposite: the interval is over shuffles."""
+    found: dict[str, list[float]] = {"true": [], "shuffled": []}
+    for seed in range(16):
+        rows, new = world(seed), world(100 + seed)
+        chance = np.random.default_rng(seed).random(len(rows.grade))
+        order = np.lexsort((chance, np.repeat(np.arange(len(rows.group)), rows.group)))
+        for labels, grade in (("true", rows.grade), ("shuffled", rows.grade[order])):
+            ranker = refit_ranker([replace(rows, grade=grade)], FEATURES, CONFIG, 0, 20)
+            found[labels].append(above_chance(ranker, new))
+    margin = 2.13 * np.std(found["shuffled"], ddof=1) / 4  # t of 15 degrees, over the root of 16
+    assert margin < 0.1 and abs(np.mean(found["shuffled"])) < margin
+    assert min(found["true"]) > 0.3
