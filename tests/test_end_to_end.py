@@ -16,11 +16,13 @@ import torch
 from safetensors.numpy import load_file
 
 from pipelines import tracking
+from pipelines.config import load_toml
 from pipelines.evaluate import MODELS
 from pipelines.model import at_moment, load_model
 from pipelines.prepared import open_prepared
 from pipelines.recommender import look, make_lists, table_of
 from pipelines.rows import ranker_rows, samplers
+from pipelines.settings import RunConfig
 from pipelines.textmodel import distinct_texts
 from pipelines.train import train
 from pipelines.windows import Fitted, window_requests
@@ -329,6 +331,39 @@ def test_with_values_0_and_1_an_item_is_worth_its_probability(small_world, tmp_p
         one, other = (some["models"]["full"][window] for some in (report, before))
         assert (one == other) == same
     assert report["calibration"] == before["calibration"]
+
+
+def test_settings_that_the_data_cannot_serve_are_refused_before_anything_is_learned(
+    small_world, tmp_path
+):
+    told: list[str] = []
+    for setting, said in (({"monotone": {"pair_evnts": 1}}, "did you mean 'pair_events'"),
+                          ({"weight_by": "value"}, "the events have no such column")):  # fmt: skip
+        ranker = small_world.config.ranker.model_copy(update=setting)
+        config = small_world.config.model_copy(update={"ranker": ranker, "run_dir": tmp_path})
+        with pytest.raises(ConfigError, match=said):
+            train(config, lambda task, *_: told.append(task))
+    assert set(told) == {"prepare"}
+
+
+def test_a_log_with_lists_is_corrected_for_position(small_world, settings_in, tmp_path):
+    """Each purchase comes with four other items of its list, which were shown and not taken."""
+    events = pd.read_parquet(small_world.folder / "events.parquet")
+    items = pd.read_parquet(small_world.folder / "items.parquet")
+    rng = np.random.default_rng(0)
+    lists = pd.concat([events] * 4, ignore_index=True).assign(event_type="shown")
+    lists["item_id"] = rng.choice(items["item_id"], len(lists))
+    lists["position"] = rng.integers(1, 6, len(lists))
+    events["position"] = np.minimum(rng.geometric(0.5, len(events)), 5)
+    pd.concat([events, lists]).to_parquet(tmp_path / "events.parquet")
+    shutil.copy(small_world.folder / "items.parquet", tmp_path)
+    rules = ["data.event_types.purchase={grade=1}", "data.event_types.shown={grade=0}"]
+    config = load_toml(RunConfig, None, [*settings_in(tmp_path), *rules, "training.max_epochs=0"])
+    report = train(config, quiet).report
+    assert report["ranker"]["position_bias"]
+    assert not small_world.trained.report["ranker"]["position_bias"]
+    models = report["models"]
+    assert models["full"]["test"]["ndcg_at_10"] > models["popularity"]["test"]["ndcg_at_10"]
 
 
 def test_rewriting_the_test_window_changes_no_model(small_world, recommender, tmp_path):
