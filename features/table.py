@@ -69,14 +69,21 @@ def source_features(candidates: Candidates) -> dict[str, np.ndarray]:
     """Scores of the sources, and their ranks among the candidates of the request."""
     columns: dict[str, np.ndarray] = dict(candidates.score)
     for name in (name for name in RANKED if name in candidates.score):
-        columns[f"{name}_rank"] = rank_within(candidates.request, candidates.score[name])
+        columns[f"{name}_rank"] = rank_within(
+            candidates.request, candidates.score[name], candidates.found
+        )
     plain = [rank for name, rank in candidates.rank.items() if name not in TEXT_SOURCES]
     columns["sources"] = np.sum([np.isfinite(rank) for rank in plain], axis=0)
     return columns
 
 
-def rank_within(request: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Rank rows by score within their request, 1 = best; equal scores share the best rank."""
+def rank_within(
+    request: np.ndarray, score: np.ndarray, counted: np.ndarray | None = None
+) -> np.ndarray:
+    """Rank rows by score within their request, 1 = best; equal scores share the best rank.
+
+    Only better rows that are `counted` (n_rows,) bool push a row down; None = all are.
+    """
     sizes, order = np.bincount(request), np.argsort(request, kind="stable")
     place = np.empty(len(request), np.int64)
     place[order] = np.arange(len(request)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -86,7 +93,13 @@ def rank_within(request: np.ndarray, score: np.ndarray) -> np.ndarray:
     ordered = np.take_along_axis(table, order, 1)
     new = np.ones(ordered.shape, bool)
     new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    best = np.maximum.accumulate(np.where(new, np.arange(1, ordered.shape[1] + 1), 0), 1)
+    rank = np.broadcast_to(np.arange(1, ordered.shape[1] + 1), ordered.shape)
+    if counted is not None:
+        counts = np.zeros(table.shape, np.int64)
+        counts[request, place] = counted
+        counts = np.take_along_axis(counts, order, 1)
+        rank = 1 + np.cumsum(counts, 1) - counts
+    best = np.maximum.accumulate(np.where(new, rank, 0), 1)
     ranks = np.empty(ordered.shape, np.float32)
     np.put_along_axis(ranks, order, best, 1)
     return np.asarray(ranks[request, place])

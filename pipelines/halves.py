@@ -91,7 +91,7 @@ def rows_in_halves(run: Run) -> Halves:
     stopping, held = cut_by_user(requests, np.random.default_rng([config.seed, 14]))
     stop = ranker_rows(
         run.prepared, method, fitted, stopping, span, config.state, names,
-        samplers(names, config.ranker.negatives, (config.seed, 24)),
+        samplers(names, config.ranker, (config.seed, 24)),
         run.progress("rows, half of the valid window", stopping),
     )["full"]  # fmt: skip
     return Halves(names["full"], train, stop, held_requests(run, fitted, held, names["full"]))

@@ -110,7 +110,8 @@ def _write_events(
         source, limit = ("read_parquet(?)", "") if files else (f"({events})", "LIMIT 0")
         rows = con.sql(
             f"SELECT * FROM (SELECT DISTINCT * EXCLUDE (bucket) FROM {source} {limit}) "
-            f"ORDER BY user_id, moment, {BASKET_ORDER}, item_code, event_type, value, price",
+            f"ORDER BY user_id, moment, {BASKET_ORDER}, "
+            "item_code, event_type, value, price, position",
             params=[files] if files else [],
         ).to_arrow_table()
         totals.copies += sum(pq.read_metadata(path).num_rows for path in files) - len(rows)

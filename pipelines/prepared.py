@@ -30,8 +30,8 @@ from recsys.errors import ConfigError
 from recsys.schema import Column, Table
 from recsys.split import Protocol, Windows
 
-DETAILS = {"value": np.nan}  # columns of events that few look at -> what stands for unknown
-VERSION = 3  # of layout and windows; a folder of another version is prepared anew
+DETAILS = {"value": np.nan, "position": -1}  # of events, few read them -> what says "unknown"
+VERSION = 4  # of layout and windows; a folder of another version is prepared anew
 
 
 class Manifest(BaseModel):

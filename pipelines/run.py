@@ -42,10 +42,10 @@ class Run:
             self.known[before] = Fitted(before, learned.text_model(), related)
         return replace(self.known[before], texts=learned.text_model())
 
-    def requests(self, window: str, most: int, stream: int) -> list[Requests]:
+    def requests(self, window: str, most: int, stream: int, shown: bool = False) -> list[Requests]:
         """Draw requests of a window; a stream of its own for each use."""
         rng = np.random.default_rng([self.config.seed, stream])
-        return sample_requests(window_requests(self.prepared, window), most, rng)
+        return sample_requests(window_requests(self.prepared, window, shown), most, rng)
 
     def progress(self, task: str, requests: list[Requests]) -> Callable[[int], None]:
         """Return a callback that counts requests."""

@@ -37,7 +37,7 @@ from recsys.ranker import (
     foreign_ranker,
     refit_ranker,
 )  # fmt: skip
-from recsys.rows import Rows
+from recsys.rows import Rows, position_kinds
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ def learn(
                                  for name in fitted_here}  # fmt: skip
         with stages.measure("heads"):
             models = learn_heads(run, train_rows["full"], names["full"])
+        positions = config.ranker.position_bias and position_kinds([train_rows["full"]]) is not None
         if not config.ranker.refit:
             train_rows, valid_rows = {}, {}
         tracking.log_metrics({f"{name}/trees": ranker.trees for name, ranker in rankers.items()})
@@ -164,6 +165,7 @@ def learn(
                     "throughput": first.throughput.described()} | continued,
         "ranker": {"trees": rankers["full"].trees, "model": config.ranker.model,
                    "refit": config.ranker.refit and not foreign, "values": values,
+                   "position_bias": positions,
                    "importance": rankers["full"].importance()},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,
                  "protocol": run.prepared.manifest.protocol,
@@ -207,9 +209,10 @@ def window_rows(
 ) -> dict[str, Rows]:
     """Make the rows of one window, as the text side `learned` sees it."""
     config, stream = run.config, {"ranker": 10, "valid": 11}[window]
-    requests = run.requests(window, config.ranker.max_requests, stream)
+    shown = config.ranker.impressions > 0
+    requests = run.requests(window, config.ranker.max_requests, stream, shown)
     span = run.prepared.windows.span(window)
-    choose = samplers(names, config.ranker.negatives, (config.seed, stream + 10))
+    choose = samplers(names, config.ranker, (config.seed, stream + 10))
     return ranker_rows(
         run.prepared, run.method, run.fitted(learned, span[0]), requests, span, config.state,
         names, choose, run.progress(f"rows, {window} window", requests),

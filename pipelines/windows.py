@@ -55,11 +55,11 @@ def snapshot_spans(span: tuple[int, int], dated: bool, every_days: int) -> list[
     return [(start, min(start + step, span[1])) for start in range(*span, step)]
 
 
-def window_requests(prepared: Prepared, window: str) -> list[Requests]:
-    """Find the requests of a window, one entry a bucket of users."""
+def window_requests(prepared: Prepared, window: str, shown: bool = False) -> list[Requests]:
+    """Find the requests of a window, one entry a bucket of users; see `requests_in`."""
     span = prepared.windows.span(window)
     logs = (prepared.bucket(i, details=True) for i in range(prepared.n_buckets))
-    return [requests_in(log, prepared.windows, *span) for log in logs]
+    return [requests_in(log, prepared.windows, *span, shown) for log in logs]
 
 
 def sample_requests(

@@ -80,12 +80,14 @@ class Candidates:
     item: np.ndarray  # (n_rows,) int64
     rank: dict[str, np.ndarray]  # source -> (n_rows,) float32 rank from 1, NaN = not found by it
     score: dict[str, np.ndarray]  # source -> (n_rows,) float32, also where it did not find the row
+    found: np.ndarray | None = None  # (n_rows,) bool: by any source; None = all, see `add_rows`
 
     def keep(self, mask: np.ndarray) -> Candidates:
         """Return the rows where `mask` holds."""
         cut = {name: value[mask] for name, value in self.rank.items()}
         return Candidates(self.request[mask], self.item[mask], cut,
-                          {name: value[mask] for name, value in self.score.items()})  # fmt: skip
+                          {name: value[mask] for name, value in self.score.items()},
+                          None if self.found is None else self.found[mask])  # fmt: skip
 
 
 def block_size(n_items: int, cells: int = 1 << 22) -> int:
@@ -183,3 +185,31 @@ def merge_candidates(
         rank[name][np.searchsorted(keys, key)] = place
     score = {name: values[request, item] for name, values in scores.items()}
     return Candidates(request, item, rank, score)
+
+
+def add_rows(
+    candidates: Candidates, request: np.ndarray, item: np.ndarray, scores: Mapping[str, np.ndarray]
+) -> Candidates:
+    """Add rows that no source found, to learn from them; the others' features do not change.
+
+    Args:
+        candidates: of some requests.
+        request: (n_pairs,) int64.
+        item: (n_pairs,) int64; a pair that is a candidate already is left as it is.
+        scores: source -> (n_requests, n_items) float32; a pair of score -inf must not be had.
+    """
+    some = next(iter(scores.values()))
+    n_items, allowed = some.shape[1], np.isfinite(some[request, item])
+    own = candidates.request * n_items + candidates.item
+    new = np.setdiff1d((request * n_items + item)[allowed], own)
+    if not len(new):
+        return candidates
+    keys = np.concatenate([own, new])
+    order = np.argsort(keys, kind="stable")
+    keys, none = keys[order], np.full(len(new), np.nan, np.float32)
+    request, item = np.divmod(keys, n_items)
+    return Candidates(
+        request, item,
+        {name: np.concatenate([rank, none])[order] for name, rank in candidates.rank.items()},
+        {name: values[request, item] for name, values in scores.items()}, order < len(own),
+    )  # fmt: skip

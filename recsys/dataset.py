@@ -53,6 +53,7 @@ class Log:
     weight: np.ndarray  # (n_events,) float32: how much the event counts in training
     price: np.ndarray  # (n_events,) float32: price paid, NaN = unknown
     value: np.ndarray | None = None  # (n_events,) float32, NaN = unknown; None: no such column read
+    position: np.ndarray | None = None  # (n_events,) int64 in a list, 1 = top, -1 = unknown
 
     def __len__(self) -> int:
         return len(self.item)

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.errors import ConfigError, NotFittedError
-from recsys.rows import Rows, value_weights
+from recsys.rows import Rows, position_kinds, value_weights
 
 
 class RankerConfig(BaseModel):
@@ -34,6 +34,9 @@ class RankerConfig(BaseModel):
     values: tuple[float, ...] = ()  # worth of grade 0, 1, 2...: lists by expected value; empty = no
     max_requests: int = Field(25_000, ge=1)  # of each window it learns from, sampled beyond
     negatives: int = Field(150, ge=1)  # candidates not taken, sampled for each of these requests
+    impressions: int = Field(75, ge=0)  # of them, first: shown that day and not taken, at most
+    position_bias: bool = True  # learn how position draws clicks, apart, where the log has lists
+    position_regularization: float = Field(0.0, ge=0)  # L2 of that, a row
     refit: bool = True  # learn again on the ranker and valid windows together, as many trees
     model: str = ""  # file of a LightGBM model trained elsewhere, instead of fitting `full`
 
@@ -267,6 +270,8 @@ def _params(
         "lambdarank_truncation_level": config.truncation, "seed": seed, "verbosity": -1,
         "deterministic": True, "force_row_wise": True,
     }  # fmt: skip
+    if config.position_regularization:
+        params["lambdarank_position_bias_regularization"] = config.position_regularization
     if config.monotone:
         params["monotone_constraints"] = [config.monotone.get(name, 0) for name in features]
     return params
@@ -285,5 +290,6 @@ def _dataset(
         values = [np.full(len(rows.group), np.nan) if rows.value is None else rows.value
                   for rows in samples]  # fmt: skip
         weight = np.repeat(value_weights(np.concatenate(values)), group)
-    return lightgbm.Dataset(tables, grade, group=group, weight=weight, feature_name=list(features),
-                            params=params)  # fmt: skip
+    position = position_kinds(samples) if config.position_bias else None
+    return lightgbm.Dataset(tables, grade, group=group, weight=weight, position=position,
+                            feature_name=list(features), params=params)  # fmt: skip

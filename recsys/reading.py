@@ -232,7 +232,8 @@ def events_sql(
     timestamp, order = sql.pop("timestamp", "NULL::BIGINT"), sql.pop("order_index", None)
     moment = order if order and by_order else timestamp
     ours = {"user_id": sql.pop("user_id"), "moment": moment, "item_id": sql.pop("item_id")}
-    ours |= {"event_type": event_type, "value": "NULL::DOUBLE", "price": "NULL::DOUBLE"} | sql
+    absent = {"value": "NULL::DOUBLE", "price": "NULL::DOUBLE", "position": "NULL::BIGINT"}
+    ours |= {"event_type": event_type} | absent | sql
     select = ", ".join(f"{expression} AS {name}" for name, expression in ours.items())
     rules = [(name, rule) for name, some in config.event_types.items() for rule in some]
     cases = {"grade": "1", "weight": "1.0"}

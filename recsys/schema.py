@@ -32,7 +32,7 @@ TABLES: dict[str, dict[str, str]] = {
         "value": "number",  # stars, seconds, quantity: for `min_value` and `ranker.weight_by`
         "price": "number",  # paid for one unit
         "request_id": "text",
-        "position": "integer",
+        "position": "integer",  # in the list that was shown, 1 = top
         "session_id": "text",
     },
     "items": {

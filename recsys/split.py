@@ -8,12 +8,12 @@ one event of a user or, where users have many, that share of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from recsys.dataset import DAY, Log
+from recsys.dataset import ALWAYS_UNTIL, DAY, Log
 from recsys.errors import ConfigError
 
 Protocol = Literal["time", "leave_last_out"]
@@ -43,14 +43,19 @@ class Windows:
 
 @dataclass(frozen=True)
 class Requests:
-    """One user at one moment each, sorted by (moment, user), with what the user then took."""
+    """One user at one moment each, sorted by (moment, user), with what the user then took.
+
+    What a ranker learns from also holds what was only shown: its grade is 0.
+    """
 
     user: np.ndarray  # (n_requests,) int64 user code
     moment: np.ndarray  # (n_requests,) int64
     indptr: np.ndarray  # (n_requests + 1,) int64 into the two arrays below
     item: np.ndarray  # (n_relevant,) int32, ascending within a request, no item twice
-    grade: np.ndarray  # (n_relevant,) int8 >= 1, the best of the day
+    grade: np.ndarray  # (n_relevant,) int8, the best of the day
     value: np.ndarray | None = None  # (n_relevant,) float32, largest at that grade, NaN = unknown
+    shown: np.ndarray | None = None  # (n_relevant,) bool, that day; None: not asked for
+    position: np.ndarray | None = None  # (n_relevant,) int64, the best one shown at, -1 = unknown
 
     def __len__(self) -> int:
         return len(self.user)
@@ -71,9 +76,10 @@ class Requests:
 
     def _cut(self, requests: np.ndarray, indptr: np.ndarray, rows: np.ndarray) -> Requests:
         """Take requests and, of what they hold, `rows`."""
-        value = None if self.value is None else self.value[rows]
+        more = (None if column is None else column[rows]
+                for column in (self.value, self.shown, self.position))  # fmt: skip
         return Requests(self.user[requests], self.moment[requests], indptr, self.item[rows],
-                        self.grade[rows], value)  # fmt: skip
+                        self.grade[rows], *more)  # fmt: skip
 
 
 def leave_last_out(n_events: int, n_users: int, share: float = 0.1) -> Windows:
@@ -110,14 +116,24 @@ def cut_windows(days: np.ndarray, counts: np.ndarray, share: float = 0.1) -> Win
     return Windows(ranker * DAY, valid * DAY, test * DAY, end * DAY, dated=True)
 
 
-def requests_in(log: Log, windows: Windows, start: int, end: int) -> Requests:
+def requests_in(log: Log, windows: Windows, start: int, end: int, shown: bool = False) -> Requests:
     """Find the requests of [start, end): one for each user and day with something taken.
 
     A request's moment is the day's midnight (what a nightly job would have known), or the event's
     own position where there are no dates. Relevant is every item taken that day, with its best
     grade; grade 0 is never relevant.
+
+    Args:
+        log: of some users.
+        windows: whose days count.
+        start: first moment.
+        end: first moment after.
+        shown: keep what was shown that day and not taken, with grade 0. What was taken at a known
+            position of that day's lists was shown too. Without dates nothing is kept: what was
+            shown lies before the event that it led to.
     """
-    some = log.keep((log.moment >= start) & (log.moment < end) & (log.grade > 0))
+    shown = shown and windows.dated
+    some = log.keep((log.moment >= start) & (log.moment < end) & (shown | (log.grade > 0)))
     user, day = some.users[some.row], some.moment // windows.unit * windows.unit
     value = np.zeros(len(some)) if some.value is None else some.value
     order = np.lexsort((-value, -some.grade, some.item, user, day))
@@ -125,10 +141,34 @@ def requests_in(log: Log, windows: Windows, start: int, end: int) -> Requests:
     first = new_request | _changes(some.item[order])  # of equal rows the first is the best
     begins = np.flatnonzero(new_request[first])
     best = order[first]
-    return Requests(
+    found = Requests(
         user[best][begins], day[best][begins], np.append(begins, len(best)).astype(np.int64),
         some.item[best], some.grade[best], None if some.value is None else value[best],
     )  # fmt: skip
+    return _with_shown(found, some, order, np.cumsum(first) - 1) if shown else found
+
+
+def _with_shown(found: Requests, log: Log, order: np.ndarray, pair: np.ndarray) -> Requests:
+    """Say of requests that also hold grade 0 what was shown, and where; drop those that took none.
+
+    Args:
+        found: the requests.
+        log: their events.
+        order: (n_events,) rows of the log in the order of the requests.
+        pair: (n_events,) which row of the requests each of these events belongs to.
+    """
+    n_rows, place = len(found.item), None
+    shown = np.bincount(pair, log.grade[order] == 0, n_rows) > 0
+    request = np.repeat(np.arange(len(found)), np.diff(found.indptr))
+    if log.position is not None:
+        place = np.full(n_rows, ALWAYS_UNTIL)
+        known = log.position[order] >= 0
+        np.minimum.at(place, pair[known], log.position[order][known])
+        place[place == ALWAYS_UNTIL] = -1
+        lost = np.bincount(request, found.grade == 0, len(found)) > 0
+        shown |= (place >= 0) & lost[request]
+    taken = np.bincount(request, found.grade > 0, len(found)) > 0
+    return replace(found, shown=shown, position=place).take(np.flatnonzero(taken))
 
 
 def _changes(*columns: np.ndarray) -> np.ndarray:

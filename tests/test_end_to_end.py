@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import mlflow
 import numpy as np
@@ -15,17 +16,20 @@ import torch
 from safetensors.numpy import load_file
 
 from pipelines import tracking
+from pipelines.config import load_toml
 from pipelines.evaluate import MODELS
 from pipelines.model import at_moment, load_model
 from pipelines.prepared import open_prepared
 from pipelines.recommender import look, make_lists, table_of
-from pipelines.rows import ranker_rows
+from pipelines.rows import ranker_rows, samplers
+from pipelines.settings import RunConfig
 from pipelines.textmodel import distinct_texts
 from pipelines.train import train
 from pipelines.windows import Fitted, window_requests
 from recsys.dataset import DAY, concat
 from recsys.encoder import load_encoder, moved_vectors
 from recsys.errors import ConfigError
+from recsys.ranker import refit_ranker
 from serving.batch import recommend
 from serving.lists import LIST_COLUMNS
 from serving.publish import publish
@@ -156,7 +160,7 @@ def test_a_batch_equals_one_by_one(small_world, recommender, prepared):
 def test_a_training_row_equals_the_serving_row(small_world, recommender, prepared):
     """Same user, item, moment: learning over windows and serving at a moment agree to the bit."""
     windows, config = prepared.windows, small_world.config
-    every_row = lambda number, request, grade: np.arange(len(request))  # noqa: E731
+    every_row = lambda number, request, grade, shown: np.arange(len(request))  # noqa: E731
     moment = windows.test + config.state.every_days * DAY  # a moment when training rolls the state
     embeddings = small_world.folder / "run/embeddings"
     method, snapshot = at_moment(recommender, prepared, moment, embeddings)
@@ -173,6 +177,46 @@ def test_a_training_row_equals_the_serving_row(small_world, recommender, prepare
             block = look(method, snapshot, prepared.bucket(bucket), part.user, part.moment)
             served.append(table_of(method, snapshot, block, names["full"]))
     np.testing.assert_array_equal(np.concatenate(served), learned.table)
+
+
+def above_chance(ranker, rows):
+    """NDCG@10 of a ranker less that of a random order, expected; mean over requests."""
+    found = []
+    ends = np.cumsum(rows.group)
+    score = ranker.predict(rows.table)
+    for start, end in zip(ends - rows.group, ends, strict=True):
+        gain, places = 2.0 ** rows.grade[start:end] - 1, np.arange(end - start)
+        discount = np.where(places < 10, 1 / np.log2(places + 2), 0)
+        order = np.argsort(-score[start:end], kind="stable")
+        chance = gain.sum() * discount.mean()
+        found.append((gain[order] @ discount - chance) / (-np.sort(-gain) @ discount))
+    return np.mean(found)
+
+
+def test_with_labels_shuffled_inside_each_request_the_ranker_is_no_better_than_chance(
+    small_world, recommender, prepared
+):
+    """Rows as in training, of valid to learn from and of test to measure on."""
+    windows, config = prepared.windows, small_world.config
+    embeddings = small_world.folder / "run/embeddings"
+    method, snapshot = at_moment(recommender, prepared, windows.valid, embeddings)
+    fitted = Fitted(windows.valid, snapshot.texts, snapshot.related)
+    names = {"full": recommender.card.features}
+    rows, new = (
+        ranker_rows(prepared, method, fitted, window_requests(prepared, window, shown=True),
+                    windows.span(window), config.state, names,
+                    samplers(names, config.ranker, (0, 20)))["full"]
+        for window in ("valid", "test")
+    )  # fmt: skip
+    request = np.repeat(np.arange(len(rows.group)), rows.group)
+    chances = np.random.default_rng(0).random((16, len(request)))
+    true, *shuffled = (
+        above_chance(refit_ranker([replace(rows, grade=rows.grade[order])], names["full"],
+                                  config.ranker, 0, 20), new)
+        for order in (np.arange(len(request)), *(np.lexsort((one, request)) for one in chances))
+    )  # fmt: skip
+    margin = 2.13 * np.std(shuffled, ddof=1) / 4  # t of 15 degrees, over the root of 16
+    assert abs(np.mean(shuffled)) < margin < 0.1 < true
 
 
 def test_events_after_the_moment_change_no_list(small_world, prepared, recommender):
@@ -287,6 +331,39 @@ def test_with_values_0_and_1_an_item_is_worth_its_probability(small_world, tmp_p
         one, other = (some["models"]["full"][window] for some in (report, before))
         assert (one == other) == same
     assert report["calibration"] == before["calibration"]
+
+
+def test_settings_that_the_data_cannot_serve_are_refused_before_anything_is_learned(
+    small_world, tmp_path
+):
+    told: list[str] = []
+    for setting, said in (({"monotone": {"pair_evnts": 1}}, "did you mean 'pair_events'"),
+                          ({"weight_by": "value"}, "the events have no such column")):  # fmt: skip
+        ranker = small_world.config.ranker.model_copy(update=setting)
+        config = small_world.config.model_copy(update={"ranker": ranker, "run_dir": tmp_path})
+        with pytest.raises(ConfigError, match=said):
+            train(config, lambda task, *_: told.append(task))
+    assert set(told) == {"prepare"}
+
+
+def test_a_log_with_lists_is_corrected_for_position(small_world, settings_in, tmp_path):
+    """Each purchase comes with four other items of its list, which were shown and not taken."""
+    events = pd.read_parquet(small_world.folder / "events.parquet")
+    items = pd.read_parquet(small_world.folder / "items.parquet")
+    rng = np.random.default_rng(0)
+    lists = pd.concat([events] * 4, ignore_index=True).assign(event_type="shown")
+    lists["item_id"] = rng.choice(items["item_id"], len(lists))
+    lists["position"] = rng.integers(1, 6, len(lists))
+    events["position"] = np.minimum(rng.geometric(0.5, len(events)), 5)
+    pd.concat([events, lists]).to_parquet(tmp_path / "events.parquet")
+    shutil.copy(small_world.folder / "items.parquet", tmp_path)
+    rules = ["data.event_types.purchase={grade=1}", "data.event_types.shown={grade=0}"]
+    config = load_toml(RunConfig, None, [*settings_in(tmp_path), *rules, "training.max_epochs=0"])
+    report = train(config, quiet).report
+    assert report["ranker"]["position_bias"]
+    assert not small_world.trained.report["ranker"]["position_bias"]
+    models = report["models"]
+    assert models["full"]["test"]["ndcg_at_10"] > models["popularity"]["test"]["ndcg_at_10"]
 
 
 def test_rewriting_the_test_window_changes_no_model(small_world, recommender, tmp_path):

@@ -256,9 +256,9 @@ def test_a_model_with_every_source_is_served_as_it_was_trained(small_world, tmp_
     requests = [part.take(np.flatnonzero(part.moment == moment))
                 for part in window_requests(prepared, "test")]  # fmt: skip
     fitted = Fitted(moment, snapshot.texts, snapshot.related)
-    every_row = lambda request, grade: np.arange(len(request))  # noqa: E731
+    every_row = lambda number, request, grade, shown: np.arange(len(request))  # noqa: E731
     learned = ranker_rows(prepared, method, fitted, requests, windows.span("test"), config.state,
-                          {"full": names}, every_row)  # fmt: skip
+                          {"full": names}, {"full": every_row})  # fmt: skip
     served = [
         table_of(method, snapshot, look(method, snapshot, log, part.user, part.moment), names)
         for log, part in zip(prepared.buckets(), requests, strict=True)

@@ -91,6 +91,18 @@ def test_ranks_are_those_of_a_sort_and_ties_share_the_best(seed):
     assert rank_within(request, score).tolist() == expected
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_only_rows_that_count_push_others_down(seed):
+    rng = np.random.default_rng(seed)
+    request, counted = rng.integers(0, 5, 60), rng.random(60) < 0.5
+    score = rng.choice([-np.inf, -1.0, 0.0, 0.5, 2.0], 60).astype(np.float32)
+    expected = [1 + sum(counted & (request == one) & (score > own))
+                for one, own in zip(request, score, strict=True)]  # fmt: skip
+    assert rank_within(request, score, counted).tolist() == expected
+    everyone = rank_within(request, score, np.ones(60, bool))
+    np.testing.assert_array_equal(everyone, rank_within(request, score))
+
+
 def test_ranks_of_rows_in_any_order_and_of_none():
     request, score = np.array([1, 0, 1, 0]), np.array([5.0, 1.0, 9.0, 1.0])
     assert rank_within(request, score).tolist() == [2, 1, 1, 1]

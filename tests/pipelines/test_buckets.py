@@ -9,14 +9,16 @@ from recsys.dataset import DAY
 
 
 def bucket(rows):
-    """Make the sorted rows of a bucket from (user, day, item, grade)."""
-    user, day, item, grade = (list(column) for column in zip(*rows, strict=True))
+    """Make the sorted rows of a bucket from (user, day, item, grade, maybe position)."""
+    rows = [(*row, None)[:5] for row in rows]
+    user, day, item, grade, position = (list(column) for column in zip(*rows, strict=True))
     n = len(rows)
     types = pa.array(["buy" if one else "shown" for one in grade])
     columns = {
         "user_id": pa.array(user), "moment": pa.array([one * DAY for one in day], pa.int64()),
         "item_code": pa.array(item, pa.int32()), "event_type": types,
         "value": pa.nulls(n, pa.float64()), "price": pa.array([1.5] * n),
+        "position": pa.array(position, pa.int64()),
         "grade": pa.array(grade, pa.int8()), "weight": pa.array([1.0] * n, pa.float32()),
         "content": pa.array([ord(one) for one in user], pa.uint64()),
     }  # fmt: skip
@@ -61,7 +63,14 @@ def test_positions_count_back_from_the_last_taken_event(tmp_path):
 def test_each_column_changes_the_content(tmp_path):
     base, _ = written(tmp_path / "base", [A])
     seen = {base.content}
-    last = [("c", 5, 0, 2), ("a", 6, 0, 2), ("a", 5, 3, 2), ("a", 5, 0, 3)]  # one change each
+    last = [
+        ("c", 5, 0, 2),
+        ("a", 6, 0, 2),
+        ("a", 5, 3, 2),
+        ("a", 5, 0, 3),
+        ("a", 5, 0, 2, 1),
+        ("a", 5, 0, 2, 2),
+    ]  # one change each
     for i, row in enumerate(last):
         changed, _ = written(tmp_path / str(i), [[*A[:-1], row]])
         seen.add(changed.content)

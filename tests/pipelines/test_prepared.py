@@ -52,15 +52,19 @@ def test_items_carry_what_was_given(tmp_path, world):
     assert set(undated.available_from) == {ALWAYS_FROM}
 
 
-def test_the_value_is_read_where_it_is_asked_for_and_there(tmp_path, world):
+def test_value_and_position_are_read_where_they_are_asked_for_and_there(tmp_path, world):
     events, items = world()
+    events["position"] = np.where(events.index % 3, events.index, np.nan)
     log = prepare(events, items, tmp_path / "p", CONFIG).bucket(0, details=True)
-    expected = np.sort(events["value"].to_numpy(np.float32))
-    np.testing.assert_array_equal(np.sort(log.value), expected)
+    value = np.sort(events["value"].to_numpy(np.float32))
+    np.testing.assert_array_equal(np.sort(log.value), value)
     assert np.isnan(log.value).sum() == events["value"].isna().sum() > 0
-    assert prepare(events, items, tmp_path / "p", CONFIG).bucket(0).value is None
-    without = prepare(events.drop(columns="value"), items, tmp_path / "q", CONFIG)
+    assert np.sort(log.position).tolist() == np.sort(events["position"].fillna(-1)).tolist()
+    lean = prepare(events, items, tmp_path / "p", CONFIG).bucket(0)
+    assert lean.value is None and lean.position is None
+    without = prepare(events.drop(columns=["value", "position"]), items, tmp_path / "q", CONFIG)
     assert without.bucket(0, details=True).value is None
+    assert without.bucket(0, details=True).position is None
 
 
 def test_only_a_finished_folder_of_this_version_opens(tmp_path, world):

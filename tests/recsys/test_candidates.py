@@ -9,6 +9,7 @@ from recsys.asof import past_of
 from recsys.candidates import (
     SOURCES,
     CandidateConfig,
+    add_rows,
     block_size,
     history_matrix,
     mask_scores,
@@ -118,6 +119,26 @@ def test_keeping_rows_keeps_their_provenance(scores):
         mine = {key: rank for key, rank in found(merged, name).items() if key[0] == 2}
         assert found(some, name) == mine
         np.testing.assert_array_equal(some.score[name], scores[name][2, some.item])
+
+
+def test_added_rows_are_in_order_and_found_by_nobody(scores):
+    for values in scores.values():
+        values[:, 7] = -np.inf
+    plain = merge_candidates(scores, QUOTAS, {})
+    keys = (plain.request * N_ITEMS + plain.item).tolist()
+    request, item = np.divmod(np.arange(0, N_REQUESTS * N_ITEMS, 3)[::-1], N_ITEMS)
+    more = add_rows(plain, np.append(request, 3), np.append(item, 0), scores)  # (3, 0) comes twice
+    expected = set(keys) | {key for key in range(0, N_REQUESTS * N_ITEMS, 3) if key % N_ITEMS != 7}
+    assert (more.request * N_ITEMS + more.item).tolist() == sorted(expected)
+    assert len(expected) > len(keys) > len(set(keys) & set(range(0, N_REQUESTS * N_ITEMS, 3))) > 0
+    assert more.found.tolist() == [key in keys for key in sorted(expected)]
+    for name in scores:
+        np.testing.assert_array_equal(more.rank[name][more.found], plain.rank[name])
+        assert np.isnan(more.rank[name][~more.found]).all()
+        np.testing.assert_array_equal(more.score[name], scores[name][more.request, more.item])
+    again = more.keep(more.found)
+    assert again.found.all() and again.item.tolist() == plain.item.tolist()
+    assert more.keep(~more.found).found.tolist() == [False] * (len(expected) - len(keys))
 
 
 def test_the_top_is_sorted_and_never_longer_than_the_catalogue():

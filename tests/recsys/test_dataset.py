@@ -22,6 +22,7 @@ def logs(draw) -> Log:
     weight, price, value = rng.random((3, sum(lengths)), np.float32)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     more = {"value": value} if draw(st.booleans()) else {}
+    more |= {"position": rng.integers(-1, 5, sum(lengths))} if draw(st.booleans()) else {}
     return Log(users, indptr, item[order], moment[order], grade, weight, price, **more)
 
 

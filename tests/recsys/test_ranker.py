@@ -17,7 +17,7 @@ from recsys.ranker import (
     ranker_from_text,
     refit_ranker,
 )
-from recsys.rows import Rows
+from recsys.rows import Rows, concat_rows
 
 FEATURES = ("noise", "truth", "other")
 CONFIG = RankerConfig(max_trees=20, min_rows_in_leaf=5, early_stopping_trees=5)
@@ -274,3 +274,87 @@ def test_a_head_read_from_its_text_says_the_same_and_one_seed_fits_one_head():
         read = ranker_from_text(head.to_text(), FEATURES)
         np.testing.assert_array_equal(read.predict(table), head.predict(table))
         assert again[level].to_text() == head.to_text()
+
+
+def clicks(seed, n_requests=400, shown=8, beside=8):
+    """Draw requests of items shown in a list, whose clicks follow place and truth, and of others.
+
+    Whoever made the lists liked the first feature, which means nothing.
+
+    Returns:
+        The rows, and how good each is in truth: (n_requests, shown + beside).
+    """
+    rng, size = np.random.default_rng(seed), shown + beside
+    table = rng.normal(size=(n_requests, size, 3)).astype(np.float32)
+    truth = 1 / (1 + np.exp(1 - 1.5 * table[:, :, 1]))
+    liked = table[:, :, 0] + rng.normal(0, 0.5, (n_requests, size))
+    place = 1 + np.argsort(np.argsort(-liked, axis=1), axis=1)
+    clicked = rng.random((n_requests, size)) < truth / place * (place <= shown)
+    position = np.where(place <= shown, place, -1)
+    some = clicked.any(axis=1)
+    rows = Rows(table[some].reshape(-1, 3), clicked[some].astype(int).ravel(),
+                np.full(some.sum(), size), position=position[some].ravel())  # fmt: skip
+    return rows, truth[some]
+
+
+def true_ndcg(ranker, seed):
+    """Mean NDCG@5 of a ranker's order of new requests against the truth."""
+    rows, truth = clicks(1000 + seed)
+    order = np.argsort(-ranker.predict(rows.table).reshape(truth.shape), axis=1)
+    discount = 1 / np.log2(np.arange(5) + 2)
+    found = np.take_along_axis(truth, order, axis=1)[:, :5] @ discount
+    return (found / (-np.sort(-truth, axis=1)[:, :5] @ discount)).mean()
+
+
+def test_where_position_draws_clicks_the_corrected_ranker_knows_the_truth_better():
+    plain = CONFIG.model_copy(update={"position_bias": False})
+    strict = CONFIG.model_copy(update={"position_regularization": 10.0})
+    found = np.array([[true_ndcg(refit_ranker([clicks(seed)[0]], FEATURES, config, 0, 60), seed)
+                       for config in (plain, strict, CONFIG)] for seed in range(4)])  # fmt: skip
+    uncorrected, hardly, corrected = found.mean(axis=0)
+    assert corrected > uncorrected + 0.05
+    assert (found[:, 2] > found[:, 0]).all()
+    assert abs(hardly - uncorrected) < 0.02  # bound to nothing, it corrects nothing
+
+
+def test_without_lists_in_the_log_a_position_changes_nothing():
+    rows = clicks(0)[0]
+    only_taken = np.where(rows.grade > 0, rows.position, -1)
+    without, told = (
+        refit_ranker([replace(rows, position=position)], FEATURES, CONFIG, 0, 10).to_text()
+        for position in (None, only_taken)
+    )
+    assert without == told != refit_ranker([rows], FEATURES, CONFIG, 0, 10).to_text()
+
+
+def test_a_refit_corrects_over_all_samples():
+    one, other = clicks(0)[0], clicks(1)[0]
+    apart, together = (refit_ranker(some, FEATURES, CONFIG, 0, 10)
+                       for some in ([one, other], [concat_rows([one, other])]))  # fmt: skip
+    np.testing.assert_array_equal(apart.predict(one.table), together.predict(one.table))
+
+
+def above_chance(ranker, rows):
+    """NDCG@10 of a ranker less that of a random order, expected; mean over requests of one size."""
+    gain = (2.0**rows.grade - 1).reshape(len(rows.group), -1)
+    places = np.arange(gain.shape[1])
+    discount = np.where(places < 10, 1 / np.log2(places + 2), 0)
+    ideal = -np.sort(-gain, axis=1) @ discount
+    order = np.argsort(-ranker.predict(rows.table).reshape(gain.shape), axis=1, kind="stable")
+    found = np.take_along_axis(gain, order, axis=1) @ discount
+    return ((found - gain.sum(axis=1) * discount.mean())[ideal > 0] / ideal[ideal > 0]).mean()
+
+
+def test_with_labels_shuffled_inside_each_request_a_ranker_is_no_better_than_chance():
+    """By chance one shuffle may find the truth, or its opposite: the interval is over shuffles."""
+    found: dict[str, list[float]] = {"true": [], "shuffled": []}
+    for seed in range(16):
+        rows, new = world(seed), world(100 + seed)
+        chance = np.random.default_rng(seed).random(len(rows.grade))
+        order = np.lexsort((chance, np.repeat(np.arange(len(rows.group)), rows.group)))
+        for labels, grade in (("true", rows.grade), ("shuffled", rows.grade[order])):
+            ranker = refit_ranker([replace(rows, grade=grade)], FEATURES, CONFIG, 0, 20)
+            found[labels].append(above_chance(ranker, new))
+    margin = 2.13 * np.std(found["shuffled"], ddof=1) / 4  # t of 15 degrees, over the root of 16
+    assert margin < 0.1 and abs(np.mean(found["shuffled"])) < margin
+    assert min(found["true"]) > 0.3

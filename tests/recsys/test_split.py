@@ -81,6 +81,52 @@ def test_an_item_has_the_largest_value_of_its_best_grade_that_day(rows, seed):
 
 
 @given(rows=EVENTS)
+def test_what_was_shown_that_day_and_not_taken_comes_with_grade_0_where_asked_for(rows):
+    days: dict[tuple[int, int], dict[int, list[int]]] = {}
+    for user, moment, item, grade in rows:
+        days.setdefault((user, moment // DAY * DAY), {}).setdefault(item, []).append(grade)
+    days = {key: day for key, day in days.items() if any(max(grades) for grades in day.values())}
+    log = log_of(rows)
+    requests = requests_in(log, DATED, 0, DATED.test_end, shown=True)
+    best = {key: {item: max(grades) for item, grades in day.items()} for key, day in days.items()}
+    assert dict_of(requests) == best
+    shown = {key: {item: 0 in grades for item, grades in day.items()} for key, day in days.items()}
+    assert dict_of(requests, "shown") == shown
+    plain = requests_in(log, DATED, 0, DATED.test_end)
+    np.testing.assert_array_equal(requests.user, plain.user)
+    np.testing.assert_array_equal(requests.moment, plain.moment)
+    assert plain.shown is None and (plain.grade > 0).all()
+
+
+@given(rows=EVENTS, seed=st.integers(0, 99))
+def test_a_position_is_the_best_of_the_day_and_says_shown_where_lists_are_in_the_log(rows, seed):
+    place = np.random.default_rng(seed).choice([-1, 1, 2, 3], len(rows))
+    log = replace(log_of(rows), position=place)
+    requests = requests_in(log, DATED, 0, DATED.test_end, shown=True)
+    plain = requests_in(log_of(rows), DATED, 0, DATED.test_end, shown=True)
+    places: dict[tuple[int, int, int], list[int]] = {}
+    for (user, moment, item, _), at in zip(sorted(rows), place.tolist(), strict=True):
+        places.setdefault((user, moment // DAY * DAY, item), []).append(at)
+    best = {key: min((at for at in some if at > 0), default=-1) for key, some in places.items()}
+    for key, day in dict_of(requests, "position").items():
+        assert day == {item: best[*key, item] for item in day}
+    only_shown, grades = dict_of(plain, "shown"), dict_of(plain)
+    for key, day in dict_of(requests, "shown").items():
+        lists = 0 in grades[key].values()
+        assert day == {item: only_shown[key][item] or (lists and best[*key, item] > 0)
+                       for item in day}  # fmt: skip
+    assert dict_of(requests) == grades and plain.position is None
+    assert requests_in(log, DATED, 0, DATED.test_end).position is None
+
+
+def test_with_an_order_only_nothing_was_shown_on_a_day():
+    rows = [(1, -back, back, back % 2) for back in range(1, 6)]
+    requests = requests_in(log_of(rows), LAST_THREE, -9, 0, shown=True)
+    assert dict_of(requests) == {(1, -back): {back: 1} for back in (1, 3, 5)}
+    assert requests.shown is None
+
+
+@given(rows=EVENTS)
 def test_the_windows_share_no_request_and_lose_none(rows):
     log = log_of(rows)
     parts = [dict_of(requests_in(log, DATED, *DATED.span(w))) for w in ("ranker", "valid", "test")]
