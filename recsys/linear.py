@@ -63,7 +63,11 @@ def _laid_out(closest: Neighbours, near: int) -> np.ndarray:
 
 
 def _systems(users: sparse.csr_matrix, others: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """(n, near, near + 1) float32: how many users took both of two others; or one and the item."""
+    """(n, near, near + 1) float32: how many users took both of two others; or one and the item.
+
+    Where there is no other, a row is 0; its column is not, but lies above the diagonal, which
+    nobody reads.
+    """
     (n, near), n_items = others.shape, users.shape[1]
     systems = np.zeros((n * near, near + 1), np.float32)
     columns = np.append(others, items[:, None], 1)
@@ -79,15 +83,17 @@ def _systems(users: sparse.csr_matrix, others: np.ndarray, items: np.ndarray) ->
         step = max(1, CHUNK_CELLS // near)
         for at in range(low, high, step):
             some = slice(at, min(at + step, high))
-            asked = columns[place[some] // near]
-            key = np.where(asked < 0, -1, item[some, None] * n_items + asked)
+            key = item[some, None] * n_items + columns[place[some] // near]
             found = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
             systems[place[some]] = np.where(keys[found] == key, together.data[found], 0)
     return systems.reshape(n, near, near + 1)
 
 
 def _solved(systems: np.ndarray, ridge: float) -> np.ndarray:
-    """(n, near) weights: the first `near` columns are a matrix each, the last the right side."""
+    """(n, near) weights: the first `near` columns are a matrix each, the last its right side.
+
+    Of the matrix only what is on and below the diagonal is read.
+    """
     near, parts = systems.shape[1], []
     step = max(1, CHUNK_CELLS // near**2)
     for start in range(0, len(systems), step):
