@@ -2,21 +2,21 @@
 
 EASE predicts each item from all others at once, so its work grows with the cube of the items. Here
 each item is predicted from its closest others in cosine only: as many small systems as items, all
-of one size, so work grows with the items, and memory with the pairs of items that share a user.
+of one size. How many users took two items is counted for some items at a time and looked up, so
+memory is bounded whatever the log.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from scipy import sparse
 
 from recsys.errors import ConfigError
-from recsys.neighbours import Neighbours, keep_strongest
+from recsys.neighbours import Neighbours, keep_strongest, row_chunks
 
-CHUNK_CELLS = 1 << 22  # of the systems that are solved at once
+GROUP_CELLS = 1 << 26  # of the systems that are held at once: 256 MiB
+CHUNK_CELLS = 1 << 22  # looked up, and solved, at once
 
 
 def linear_neighbours(
@@ -33,7 +33,7 @@ def linear_neighbours(
         users: (n_users, n_items), 1 where a user took an item.
         cosine: of all items.
         items: (n,) codes of the items to predict.
-        near: how many others each is predicted from, at most.
+        near: how many others each is predicted from, at most; 1 or more.
         ridge: how strongly weights are shrunk, in users.
 
     Returns:
@@ -43,66 +43,67 @@ def linear_neighbours(
         ConfigError: the ridge is too small.
     """
     n_items = users.shape[1]
-    if not len(items) or not near:
-        return sparse.csr_matrix((n_items, n_items), dtype=np.float32)
-    together = _pairs(users)
     found = [(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    for rows, others in _alike(keep_strongest(cosine[items], near), near):
-        weights = _solved(together, n_items, items[rows], others, ridge)
+    size = max(1, GROUP_CELLS // (near * (near + 1)))
+    for start in range(0, len(items), size):
+        group = items[start : start + size]
+        others = _laid_out(keep_strongest(cosine[group], near), near)
+        weights = _solved(_systems(users, others, group), ridge)
         row, place = np.nonzero(weights > 0)
-        found.append((weights[row, place], others[row, place], items[rows[row]]))
+        found.append((weights[row, place], others[row, place], group[row]))
     weight, source, target = (np.concatenate(some) for some in zip(*found, strict=True))
     return sparse.csr_matrix((weight, (source, target)), (n_items, n_items))
 
 
-def _pairs(users: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Return G's entries on and above the diagonal: ascending row * n_items + column, users."""
-    upper = sparse.triu(users.T @ users, format="csr")
-    upper.sort_indices()
-    row = np.repeat(np.arange(upper.shape[0]), np.diff(upper.indptr))
-    return row * upper.shape[0] + upper.indices, upper.data.astype(np.float32)
+def _laid_out(closest: Neighbours, near: int) -> np.ndarray:
+    """(n, near) int64: the columns of each row, then -1."""
+    at = closest.indptr[:-1, None] + np.arange(near)
+    there = at < closest.indptr[1:, None]
+    return np.where(there, np.append(closest.indices, -1)[np.where(there, at, -1)], -1)
 
 
-def _alike(closest: Neighbours, near: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield rows with about as many entries each, and their columns, ascending, then -1."""
-    counts = np.diff(closest.indptr)
-    order = np.argsort(counts, kind="stable")
-    order = order[counts[order] > 0]
-    size = max(1, CHUNK_CELLS // near**2)
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        entry = np.arange(counts[rows[-1]])
-        at = np.minimum(closest.indptr[rows][:, None] + entry, closest.nnz - 1)
-        yield rows, np.where(entry < counts[rows][:, None], closest.indices[at], -1)
+def _systems(users: sparse.csr_matrix, others: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(n, near, near + 1) float32: how many users took both of two others; or one and the item.
+
+    Where there is no other, a row is 0; its column is not, but lies above the diagonal, which
+    nobody reads.
+    """
+    (n, near), n_items = others.shape, users.shape[1]
+    systems = np.zeros((n * near, near + 1), np.float32)
+    columns = np.append(others, items[:, None], 1)
+    place = np.argsort(others, axis=None, kind="stable")  # of each other, by item
+    item = others.ravel()[place]
+    taken_by: sparse.csr_matrix = users.T.tocsr()
+    for first, end in row_chunks(taken_by, users):
+        together = (taken_by[first:end] @ users).tocsr()
+        together.sort_indices()
+        row = np.repeat(np.arange(first, end), np.diff(together.indptr))
+        keys = row * n_items + together.indices
+        low, high = np.searchsorted(item, (first, end))
+        step = max(1, CHUNK_CELLS // near)
+        for at in range(low, high, step):
+            some = slice(at, min(at + step, high))
+            key = item[some, None] * n_items + columns[place[some] // near]
+            found = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+            systems[place[some]] = np.where(keys[found] == key, together.data[found], 0)
+    return systems.reshape(n, near, near + 1)
 
 
-def _solved(
-    together: tuple[np.ndarray, np.ndarray], n_items: int, items: np.ndarray, others: np.ndarray,
-    ridge: float,
-) -> np.ndarray:  # fmt: skip
-    """Return the weights of `others` (n, near) for `items` (n,), 0 where there is no other."""
-    near = others.shape[1]
-    left, right = np.triu_indices(near)
-    gram = np.empty((len(items), near, near), np.float32)
-    upper = _users_of_both(together, n_items, others[:, left], others[:, right])
-    gram[:, left, right] = gram[:, right, left] = upper
-    gram[:, np.arange(near), np.arange(near)] += ridge
-    asked = _users_of_both(together, n_items, others, items[:, None])
-    factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(gram))
-    if failed.any():
-        raise ConfigError(
-            f"state.ease_ridge: {ridge:g} is too small to weigh the items of state.ease_beyond in "
-            "float32; set 100 or more"
-        )
-    solved = torch.cholesky_solve(torch.from_numpy(asked)[:, :, None], factor)
-    return np.asarray(solved[:, :, 0].numpy())
+def _solved(systems: np.ndarray, ridge: float) -> np.ndarray:
+    """(n, near) weights: the first `near` columns are a matrix each, the last its right side.
 
-
-def _users_of_both(
-    together: tuple[np.ndarray, np.ndarray], n_items: int, one: np.ndarray, other: np.ndarray
-) -> np.ndarray:
-    """Return how many users took both items, for arrays of item codes; -1 is taken by nobody."""
-    keys, users = together
-    asked = np.minimum(one, other).astype(np.int64) * n_items + np.maximum(one, other)
-    at = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
-    return np.where(keys[at] == asked, users[at], np.float32(0))
+    Of the matrix only what is on and below the diagonal is read.
+    """
+    near, parts = systems.shape[1], []
+    step = max(1, CHUNK_CELLS // near**2)
+    for start in range(0, len(systems), step):
+        some = torch.from_numpy(systems[start : start + step])
+        matrix = some[:, :, :-1] + ridge * torch.eye(near)
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if failed.any():
+            raise ConfigError(
+                f"state.ease_ridge: {ridge:g} is too small to weigh the items of "
+                "state.ease_beyond in float32; set 100 or more"
+            )
+        parts.append(torch.cholesky_solve(some[:, :, -1:], factor)[:, :, 0].numpy())
+    return np.concatenate(parts)

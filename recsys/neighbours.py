@@ -106,10 +106,10 @@ def cosine_neighbours(users: sparse.csr_matrix, keep: int) -> Neighbours:
         return keep_strongest(product, keep)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # SciPy lets others run meanwhile
-        return sparse.vstack(list(pool.map(chunk, _row_chunks(items, users)))).tocsr()
+        return sparse.vstack(list(pool.map(chunk, row_chunks(items, users)))).tocsr()
 
 
-def _row_chunks(items: sparse.csr_matrix, users: sparse.csr_matrix) -> list[tuple[int, int]]:
+def row_chunks(items: sparse.csr_matrix, users: sparse.csr_matrix) -> list[tuple[int, int]]:
     """Cut the rows of items @ users so that each part has about CHUNK_TERMS multiplications."""
     terms = items.copy()
     terms.data = np.diff(users.indptr)[items.indices].astype(np.float64)

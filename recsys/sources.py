@@ -77,6 +77,11 @@ class View:
         """User vectors before and after fine-tuning, (n_requests, dim) each."""
         return self.texts.users(last_items(self.taken, self.texts.pooling.history))
 
+    @cached_property
+    def cosine(self) -> np.ndarray:
+        """(n_requests, n_items) of the fine-tuned user and item vectors."""
+        return text_scores(self.users[1], self.texts.tuned, self.texts.text_of_item)
+
 
 def source_scores(view: View) -> dict[str, np.ndarray]:
     """Score the catalogue by every source in use: name -> (n_requests, n_items) float32."""
@@ -87,7 +92,7 @@ def source_scores(view: View) -> dict[str, np.ndarray]:
 
 def interest(view: View) -> np.ndarray:
     """Cosine of the fine-tuned user and item vectors."""
-    return text_scores(view.users[1], view.texts.tuned, view.texts.text_of_item)
+    return view.cosine
 
 
 def frozen_interest(view: View) -> np.ndarray:
@@ -135,7 +140,7 @@ def trending(view: View) -> np.ndarray:
 def fresh(view: View) -> np.ndarray:
     """The interest score plus 1 of new items, 0 of others: whom a new item matches, it is shown."""
     new = new_items(view.state, view.items, view.config.fresh_days, view.dated)
-    return np.asarray((1.0 + interest(view)) * new.astype(np.float32))
+    return np.asarray((1.0 + view.cosine) * new.astype(np.float32))
 
 
 def new_items(state: ItemState, items: Items, days: float, dated: bool) -> np.ndarray:

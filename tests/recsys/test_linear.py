@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from recsys import linear
+from recsys import linear, neighbours
 from recsys.errors import ConfigError
 from recsys.linear import linear_neighbours
 from recsys.neighbours import cosine_neighbours
@@ -58,17 +58,25 @@ def test_with_all_others_close_it_is_ease(users):
 def test_how_many_are_solved_at_once_changes_nothing(users, monkeypatch):
     cosine, items = cosine_neighbours(users, N_ITEMS), np.arange(N_ITEMS)
     whole = linear_neighbours(users, cosine, items, 5, RIDGE)
-    monkeypatch.setattr(linear, "CHUNK_CELLS", 60)
-    few = linear_neighbours(users, cosine, items, 5, RIDGE)
     assert whole.nnz > N_ITEMS
-    np.testing.assert_allclose(few.toarray(), whole.toarray(), atol=1e-6)
+    for module, name, cells in ((linear, "GROUP_CELLS", 90), (linear, "CHUNK_CELLS", 60),
+                                (neighbours, "CHUNK_TERMS", 50)):  # fmt: skip
+        monkeypatch.setattr(module, name, cells)
+        few = linear_neighbours(users, cosine, items, 5, RIDGE)
+        np.testing.assert_allclose(few.toarray(), whole.toarray(), atol=1e-6)
 
 
-@pytest.mark.parametrize(("items", "near"), [([], 3), ([1, 2], 0)])
-def test_without_items_or_without_others_nothing_is_weighed(users, items, near):
+@pytest.mark.parametrize("items", [[], [N_ITEMS - 2, N_ITEMS - 1]])
+def test_without_items_or_without_others_nothing_is_weighed(users, items):
     codes = np.array(items, np.int64)
-    found = linear_neighbours(users, cosine_neighbours(users, 5), codes, near, RIDGE)
+    found = linear_neighbours(users, cosine_neighbours(users, 5), codes, 3, RIDGE)
     assert (found.shape, found.nnz) == ((N_ITEMS, N_ITEMS), 0)
+
+
+def test_nothing_is_weighed_where_nobody_took_anything():
+    nobody = sparse.csr_matrix((3, N_ITEMS), dtype=np.float32)
+    found = linear_neighbours(nobody, cosine_neighbours(nobody, 5), np.arange(4), 3, RIDGE)
+    assert found.nnz == 0
 
 
 def test_a_ridge_that_vanishes_beside_the_users_is_refused_in_words():
