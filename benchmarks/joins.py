@@ -30,7 +30,6 @@ from benchmarks.speed import K, learned_twice, quick
 from features.catalogue import active_features
 from pipelines.calibrate import calibrate_heads, learn_heads
 from pipelines.recommender import (
-    HAS_TO_SCORE,
     best_rows,
     chunks,
     lists_of,
@@ -46,7 +45,9 @@ from pipelines.train import window_rows
 from recsys.calibration import Heads
 from recsys.candidates import top_items
 from recsys.dataset import Log
+from recsys.errors import ConfigError
 from recsys.ranker import Ranker, refit_ranker
+from recsys.sources import HAS_TO_SCORE
 from recsys.state import state_at
 from recsys.threads import in_threads
 
@@ -129,7 +130,13 @@ def measured(
 
 
 def known(config: RunConfig, show: Show) -> tuple[Tables, Log, Ranker, Heads]:
-    """Learn and count everything before the valid window; fit a ranker with all its trees."""
+    """Learn and count everything before the valid window; fit a ranker with all its trees.
+
+    Raises:
+        ConfigError: an optional source is switched on, which the other side does not have.
+    """
+    for source in config.candidates.switched_on:
+        raise ConfigError(f"candidates.{source}: pandas has no such source here; leave it at 0")
     texts, prepared = learned_twice(config, show), prepare_data(config, show)
     run = Run(config, prepared, method_of(config, prepared), Stages(), show)
     features, trees = active_features(prepared.windows.dated), config.ranker.max_trees

@@ -4,7 +4,8 @@ What `benchmarks.joins` compares us with. Everything is a long table with one ro
 an item and a neighbour; a user, an item and a score. Sources are a join and a sum, features are
 groups and left joins, the best of a source is a sort and the head of each group. Vectors are no
 tables: cosines of texts are NumPy products, their best an argpartition. Only what is the model is
-the same code on both sides: the pooling of user vectors and LightGBM.
+the same code on both sides: the pooling of user vectors and LightGBM. Sources that are off by
+default are not here.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import pandas as pd
 
 from features.pair import LAST_ITEMS
 from features.table import RANKED
-from pipelines.recommender import LOOK_BACK, NEGLIGIBLE, Method, Snapshot
+from pipelines.recommender import LOOK_BACK, Method, Snapshot
+from recsys.candidates import OPTIONAL
 from recsys.dataset import DAY, Log
 from recsys.neighbours import Neighbours
 from recsys.ranker import Ranker
+from recsys.sources import NEGLIGIBLE
 
 PAIR = ["user", "item"]
 PLAIN = ("covisitation", "item_cosine", "ease", "popularity", "repeat")  # sources not reading text
@@ -190,7 +193,8 @@ def described(tables: Tables, looked: Looked, found: pd.DataFrame) -> pd.DataFra
     row = np.searchsorted(looked.users, table["user"])
     for name, cosines in looked.text.items():
         table[name] = cosines[row, table["item"]]
-    ranks = table.groupby("user")[list(RANKED)].rank("min", ascending=False)
+    ranked = [name for name in RANKED if name not in OPTIONAL]
+    ranks = table.groupby("user")[ranked].rank("min", ascending=False)
     table = table.join(ranks.add_suffix("_rank"))
     table = of_pairs(tables, looked, table)
     with np.errstate(divide="ignore", invalid="ignore"):
