@@ -17,7 +17,7 @@ from features.catalogue import active_features
 from pipelines.evaluate import look_up
 from pipelines.recommender import Method, best_rows, table_of
 from pipelines.rows import ranker_rows, samplers
-from pipelines.run import Run
+from pipelines.run import Run, check_ranker
 from pipelines.textmodel import learn_texts, refit
 from pipelines.train import window_rows
 from pipelines.windows import Fitted, Step, walk
@@ -81,6 +81,7 @@ def rows_in_halves(run: Run) -> Halves:
             windows.dated, config.features.off, switched_on=config.candidates.switched_on
         )
     }
+    check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)
     first = learn_texts(method.items, log, windows, config, method.exclude_seen, run.show)
     train = window_rows(run, "ranker", first, names)["full"]
     second = first

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show
 from pipelines.windows import Fitted, sample_requests, window_requests
 from recsys.errors import ConfigError
+from recsys.ranker import RankerConfig
 from recsys.related import related_items
 from recsys.split import Requests
 
@@ -88,6 +90,32 @@ def method_of(config: RunConfig, prepared: Prepared) -> Method:
         repeats = prepared.manifest.repeat_share >= config.split.repeat_share
         seen = "list" if repeats else "exclude"
     return Method(prepared.items(), config.candidates, prepared.windows.dated, seen == "exclude")
+
+
+def check_ranker(features: Collection[str], columns: Collection[str], config: RankerConfig) -> None:
+    """Refuse settings that name what is not there.
+
+    Args:
+        features: that the ranker sees.
+        columns: that the events have.
+        config: settings.
+
+    Raises:
+        ConfigError: `monotone` names another feature, or `weight_by` another column.
+    """
+    for name in config.monotone:
+        if name not in features:
+            near = difflib.get_close_matches(name, features, 1)
+            hint = f"did you mean {near[0]!r}?" if near else "docs/features.md lists them all"
+            raise ConfigError(
+                f"ranker.monotone: no feature that the ranker sees is called {name!r} (those of "
+                f"features.off are off, and without dates those that need days); {hint}"
+            )
+    if config.weight_by != "none" and config.weight_by not in columns:
+        raise ConfigError(
+            f"ranker.weight_by = {config.weight_by!r}, but the events have no such column; name "
+            f"yours with data.columns.events.{config.weight_by} = '...', or weigh by 'none'"
+        )
 
 
 def git_commit() -> str:

@@ -22,21 +22,14 @@ from pipelines.measure import choose_refit, described, outcome_of, unseen_catalo
 from pipelines.model import ModelCard, has_seen, save_model
 from pipelines.report import by_path, continued_values, headline, without_nan
 from pipelines.rows import ranker_rows, samplers
-from pipelines.run import Run, git_commit, method_of, prepare_data
+from pipelines.run import Run, check_ranker, git_commit, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show, learn_texts, refit
 from recsys.calibration import Blend, Heads
 from recsys.dataset import concat
 from recsys.errors import ConfigError
-from recsys.ranker import (
-    Ranker,
-    Scorer,
-    check_ranker,
-    fit_ranker,
-    foreign_ranker,
-    refit_ranker,
-)  # fmt: skip
+from recsys.ranker import Ranker, Scorer, fit_ranker, foreign_ranker, refit_ranker
 from recsys.rows import Rows, position_kinds
 
 
@@ -122,7 +115,7 @@ def learn(
                                  for name in fitted_here}  # fmt: skip
         with stages.measure("heads"):
             models = learn_heads(run, train_rows["full"], names["full"])
-        positions = config.ranker.position_bias and position_kinds([train_rows["full"]]) is not None
+        kinds = None if foreign else position_kinds([train_rows["full"]])
         if not config.ranker.refit:
             train_rows, valid_rows = {}, {}
         tracking.log_metrics({f"{name}/trees": ranker.trees for name, ranker in rankers.items()})
@@ -165,7 +158,7 @@ def learn(
                     "throughput": first.throughput.described()} | continued,
         "ranker": {"trees": rankers["full"].trees, "model": config.ranker.model,
                    "refit": config.ranker.refit and not foreign, "values": values,
-                   "position_bias": positions,
+                   "position_bias": config.ranker.position_bias and kinds is not None,
                    "importance": rankers["full"].importance()},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,
                  "protocol": run.prepared.manifest.protocol,

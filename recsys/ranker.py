@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import lightgbm
@@ -189,32 +188,6 @@ def refit_ranker(
     params = _params(features, config, seed, samples)
     data = _dataset(samples, features, config, params)
     return Ranker(lightgbm.train(params, data, trees), features)
-
-
-def check_ranker(features: Collection[str], columns: Collection[str], config: RankerConfig) -> None:
-    """Refuse settings that name what is not there.
-
-    Args:
-        features: that the ranker sees.
-        columns: that the events have.
-        config: settings.
-
-    Raises:
-        ConfigError: `monotone` names another feature, or `weight_by` another column.
-    """
-    for name in config.monotone:
-        if name not in features:
-            near = difflib.get_close_matches(name, features, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "docs/features.md lists them all"
-            raise ConfigError(
-                f"ranker.monotone: no feature that the ranker sees is called {name!r} (those of "
-                f"features.off are off, and without dates those that need days); {hint}"
-            )
-    if config.weight_by != "none" and config.weight_by not in columns:
-        raise ConfigError(
-            f"ranker.weight_by = {config.weight_by!r}, but the events have no such column; name "
-            f"yours with data.columns.events.{config.weight_by} = '...', or weigh by 'none'"
-        )
 
 
 def fit_heads(

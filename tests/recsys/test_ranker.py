@@ -10,7 +10,6 @@ from recsys.errors import ConfigError, NotFittedError
 from recsys.ranker import (
     HeadConfig,
     RankerConfig,
-    check_ranker,
     fit_heads,
     fit_ranker,
     foreign_ranker,
@@ -202,23 +201,6 @@ def test_each_constraint_is_on_the_feature_it_names():
     config = CONFIG.model_copy(update={"monotone": {FEATURES[2]: -1, "absent here": 1}})
     text = refit_ranker([world(0)], FEATURES, config, 0, 5).to_text()
     assert "monotone_constraints=0 0 -1\n" in text
-
-
-def test_a_constraint_on_no_feature_is_refused_in_words():
-    features = ("item_price", "repeat")
-    check_ranker(features, (), RankerConfig(monotone={"repeat": 1}))
-    for name, said in (("item_prise", "did you mean 'item_price'"), ("x", "features.md lists")):
-        with pytest.raises(ConfigError, match=f"ranker.monotone: no feature .* {name!r}.*{said}"):
-            check_ranker(features, (), RankerConfig(monotone={"repeat": 1, name: -1}))
-    with pytest.raises(ValueError, match="Input should be -1 or 1"):
-        RankerConfig(monotone={"repeat": 2})
-
-
-def test_a_weight_by_a_column_that_is_not_there_is_refused_in_words():
-    config = RankerConfig(weight_by="value")
-    check_ranker((), ("user_id", "value"), config)
-    with pytest.raises(ConfigError, match="weight_by = 'value', but the events have no such col"):
-        check_ranker((), ("user_id", "price"), config)
 
 
 def two_kinds(seed: int) -> Rows:
