@@ -12,13 +12,12 @@ from pipelines.recommender import look
 from pipelines.run import Run
 from pipelines.stages import Stages
 from pipelines.windows import Fitted
-from recsys.candidates import CandidateConfig
+from recsys.candidates import OPTIONAL, SOURCES, CandidateConfig
 from recsys.errors import ConfigError
 from recsys.rows import Rows
 
 pytestmark = pytest.mark.slow
-FEW = CandidateConfig(**{name: 2 for name in CandidateConfig.model_fields
-                         if name != "history_decay"})  # fmt: skip
+FEW = CandidateConfig(**dict.fromkeys(set(SOURCES) - set(OPTIONAL), 2))
 
 
 @pytest.fixture(scope="module")
