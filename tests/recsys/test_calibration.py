@@ -41,7 +41,8 @@ def world(seed, n_requests):
 def learned():
     """Return (uncalibrated heads, calibrated heads): 4 negatives a request, most requests out."""
     table, request, _, _, grade = world(0, 4000)
-    rows = training_rows(request, grade, 4, np.random.default_rng(0))
+    nothing = np.zeros(len(request), bool)
+    rows = training_rows(request, grade, nothing, 4, 0, np.random.default_rng(0))
     assert len(np.unique(request[rows])) < 0.5 * 4000  # in the others nothing was taken
     group = group_sizes(request[rows])
     models = fit_heads(Rows(table[rows], grade[rows], group), FEATURES, CONFIG, seed=0)
