@@ -88,8 +88,11 @@ def rows_in_halves(run: Run) -> Halves:
     if config.evaluation.refit_encoder != "never":
         second = refit(first, log.before(windows.valid), windows.unit, config, run.show)
     fitted = run.fitted(second, windows.valid)
-    requests = run.requests("valid", config.evaluation.max_requests, 12)
-    stopping, held = cut_by_user(requests, np.random.default_rng([config.seed, 14]))
+    stopping, held = (
+        cut_by_user(run.requests("valid", config.evaluation.max_requests, 12, shown),
+                    np.random.default_rng([config.seed, 14]))[half]
+        for half, shown in enumerate((config.ranker.impressions > 0, False))
+    )  # fmt: skip
     stop = ranker_rows(
         run.prepared, method, fitted, stopping, span, config.state, names,
         samplers(names, config.ranker, (config.seed, 24)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -29,9 +29,8 @@ def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterato
         work: must not change what other tasks read, and draw nothing from a shared generator.
         tasks: taken one after the other, in the caller's thread.
     """
-    n_threads = torch.get_num_threads()
     waiting: deque[Future[Result]] = deque()
-    with _one_each(), ThreadPoolExecutor(n_threads) as pool:
+    with _ONE_EACH as n_threads, ThreadPoolExecutor(n_threads) as pool:
         for task in tasks:
             waiting.append(pool.submit(work, task))
             if len(waiting) > n_threads:
@@ -40,13 +39,32 @@ def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterato
             yield waiting.popleft().result()
 
 
-@contextmanager
-def _one_each() -> Iterator[None]:
-    """Give torch and BLAS one thread, and back what they had."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, "blas"):
-            yield
-    finally:
-        torch.set_num_threads(n_threads)
+class _OneEach:
+    """Torch and BLAS have one thread while anybody is inside, and what they had when all are out.
+
+    The setting is the process's: two servings at once, one ended before the other, must not leave
+    the first one's limit behind.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.n_threads = Lock(), 0, 1
+
+    def __enter__(self) -> int:
+        """Return how many threads torch had."""
+        with self.lock:
+            if not self.inside:
+                self.n_threads = torch.get_num_threads()
+                torch.set_num_threads(1)
+                self.blas = threadpool_limits(1, "blas")
+            self.inside += 1
+            return self.n_threads
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.blas.restore_original_limits()
+                torch.set_num_threads(self.n_threads)  # last: a BLAS may share torch's threads
+
+
+_ONE_EACH = _OneEach()

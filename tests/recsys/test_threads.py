@@ -63,3 +63,15 @@ def test_few_results_wait_while_nobody_takes_them(n_threads: int) -> None:
 
     next(in_threads(lambda task: task, tasks()))
     assert len(taken) == n_threads + 1
+
+
+def test_two_at_once_have_as_many_threads_each_and_leave_what_there_was(n_threads: int) -> None:
+    meeting = threading.Barrier(n_threads, timeout=10)
+    one = in_threads(lambda task: task, range(2 * n_threads + 2))
+    next(one)
+    other = in_threads(lambda _: meeting.wait(), range(2 * n_threads))
+    next(other)
+    assert len(list(one)) == 2 * n_threads + 1  # the first to begin is the first to end
+    assert torch.get_num_threads() == 1
+    assert len(list(other)) == 2 * n_threads - 1
+    assert torch.get_num_threads() == n_threads
