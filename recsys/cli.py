@@ -10,10 +10,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from recsys import options as opt
 from recsys.errors import ConfigError, RecsysError
 from recsys.terminal import facts_table, say
 
@@ -31,26 +32,6 @@ app = typer.Typer(
 )  # fmt: skip
 tune = typer.Typer(no_args_is_help=True, help="Choose settings on the valid window.")
 app.add_typer(tune, name="tune")
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="TOML; without it ./run.toml, if there."),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides the file; repeatable."),
-]
-Store = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of serving.store.")]
-From = Annotated[str | None, typer.Option("--from", metavar="URI", help="A model to go on from.")]
-Model = Annotated[str | None, typer.Option(metavar="URI", help="Without it the champion.")]
-AsOf = Annotated[str | None, typer.Option(metavar="UTC", help="Only earlier events count.")]
-K = Annotated[int | None, typer.Option(help="Items in a list, instead of serving.k.")]
-Host = Annotated[str | None, typer.Option(help="Instead of serving.host.")]
-Port = Annotated[int | None, typer.Option(help="Instead of serving.port; 0 = any free one.")]
-Release = Annotated[str | None, typer.Argument(help="Folder or name; without it the newest.")]
-Budget = Annotated[int, typer.Option(min=5, help="What all quotas add up to, at most.")]
-Trials = Annotated[int, typer.Option(min=1, help="In all, those of an earlier run counted.")]
-Minutes = Annotated[float | None, typer.Option(min=0, help="No trial begins after so many.")]
-Folder = Annotated[Path, typer.Option(help="Everything is made in there.")]
 
 
 def main() -> None:
@@ -78,7 +59,7 @@ def main() -> None:
 
 
 @app.command(epilog="Example: recsys validate -c run.toml")
-def validate(config: Config = None, set_: Set = None) -> None:
+def validate(config: opt.Config = None, set_: opt.Set = None) -> None:
     """Check the input tables: all that is wrong, at once."""
     settings = _run_config(config, set_)
     from pipelines.checking import check_inputs
@@ -91,7 +72,7 @@ def validate(config: Config = None, set_: Set = None) -> None:
 
 
 @app.command(epilog="Example: recsys prepare -c run.toml --set data.memory_limit=8GB")
-def prepare(config: Config = None, set_: Set = None) -> None:
+def prepare(config: opt.Config = None, set_: opt.Set = None) -> None:
     """Check the tables, lay them out for training; once for a log."""
     settings = _run_config(config, set_)
     from pipelines.run import prepare_data
@@ -103,13 +84,13 @@ def prepare(config: Config = None, set_: Set = None) -> None:
 
 
 @app.command(epilog="Example: recsys train -c run.toml --set training.max_epochs=5")
-def train(config: Config = None, set_: Set = None, start: From = None) -> None:
+def train(config: opt.Config = None, set_: opt.Set = None, start: opt.From = None) -> None:
     """Train and measure a model; register it in MLflow."""
     _train(_run_config(config, set_), start)
 
 
 @app.command(epilog="Example: recsys evaluate -c run.toml --model models:/recommender/3")
-def evaluate(model: Model = None, config: Config = None, set_: Set = None) -> None:
+def evaluate(model: opt.Model = None, config: opt.Config = None, set_: opt.Set = None) -> None:
     """Measure a registered model on the test window."""
     settings = _run_config(config, set_)
     from pipelines.measure import evaluate_model
@@ -124,7 +105,11 @@ def evaluate(model: Model = None, config: Config = None, set_: Set = None) -> No
 
 @app.command(epilog="Example: recsys recommend --as-of 2026-08-20T00:00:00Z --k 10")
 def recommend(
-    model: Model = None, as_of: AsOf = None, k: K = None, config: Config = None, set_: Set = None
+    model: opt.Model = None,
+    as_of: opt.AsOf = None,
+    k: opt.K = None,
+    config: opt.Config = None,
+    set_: opt.Set = None,
 ) -> None:
     """Make every user's list: a sealed release, not published yet."""
     overrides = [*(set_ or []), *([] if k is None else [f"serving.k={k}"])]
@@ -134,7 +119,10 @@ def recommend(
 
 @app.command(epilog="Example: recsys publish --store runs/store")
 def publish(
-    release: Release = None, config: Config = None, set_: Set = None, store: Store = None
+    release: opt.Release = None,
+    config: opt.Config = None,
+    set_: opt.Set = None,
+    store: opt.Store = None,
 ) -> None:
     """Let readers read a release: verify it, load it, switch to it."""
     from serving.config import find_release
@@ -144,7 +132,7 @@ def publish(
 
 
 @app.command(epilog="Example: recsys rollback --store runs/store")
-def rollback(config: Config = None, set_: Set = None, store: Store = None) -> None:
+def rollback(config: opt.Config = None, set_: opt.Set = None, store: opt.Store = None) -> None:
     """Go back to the release before the current one."""
     folder = _serving_config(config, set_, store=store).store
     from serving import stores
@@ -153,7 +141,7 @@ def rollback(config: Config = None, set_: Set = None, store: Store = None) -> No
 
 
 @app.command(epilog="Example: recsys releases -c run.toml")
-def releases(config: Config = None, set_: Set = None, store: Store = None) -> None:
+def releases(config: opt.Config = None, set_: opt.Set = None, store: opt.Store = None) -> None:
     """List the releases in the store."""
     folder = _serving_config(config, set_, store=store).store
     from rich.table import Table
@@ -169,8 +157,8 @@ def releases(config: Config = None, set_: Set = None, store: Store = None) -> No
 
 @app.command(epilog="Example: recsys serve --store runs/store --port 8000")
 def serve(
-    host: Host = None, port: Port = None, config: Config = None, set_: Set = None,
-    store: Store = None,
+    host: opt.Host = None, port: opt.Port = None, config: opt.Config = None, set_: opt.Set = None,
+    store: opt.Store = None,
 ) -> None:  # fmt: skip
     """Answer over HTTP from the store, until Ctrl-C."""
     places = _serving_config(config, set_, store=store, host=host, port=port)
@@ -180,13 +168,13 @@ def serve(
 
 
 @app.command(epilog="Example: recsys run -c run.toml")
-def run(config: Config = None, set_: Set = None) -> None:
+def run(config: opt.Config = None, set_: opt.Set = None) -> None:
     """Prepare, train, make the champion's lists, publish them."""
     _run(_run_config(config, set_))
 
 
 @tune.command(epilog="Example: recsys tune candidates -c run.toml --budget 300")
-def candidates(config: Config = None, set_: Set = None, budget: Budget = 300) -> None:
+def candidates(config: opt.Config = None, set_: opt.Set = None, budget: opt.Budget = 300) -> None:
     """Choose how many candidates each source brings; print it for the config file."""
     settings = _run_config(config, set_)
     from pipelines import quotas
@@ -199,7 +187,10 @@ def candidates(config: Config = None, set_: Set = None, budget: Budget = 300) ->
 
 @tune.command(epilog="Example: recsys tune ranker -c run.toml --trials 50 --minutes 60")
 def ranker(
-    config: Config = None, set_: Set = None, trials: Trials = 30, minutes: Minutes = None
+    config: opt.Config = None,
+    set_: opt.Set = None,
+    trials: opt.Trials = 30,
+    minutes: opt.Minutes = None,
 ) -> None:
     """Choose the ranker's settings; goes on where it was stopped."""
     settings = _run_config(config, set_)
@@ -214,7 +205,7 @@ def ranker(
 
 
 @app.command(epilog="Example: recsys demo --folder runs/demo")
-def demo(folder: Folder = Path("runs/demo"), set_: Set = None) -> None:
+def demo(folder: opt.Folder = Path("runs/demo"), set_: opt.Set = None) -> None:
     """From raw data to lists over HTTP, on a year of real purchases."""
     began = time.monotonic()
     from pipelines.demo import write_demo

@@ -1,0 +1,29 @@
+"""The options and arguments of the command line, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="TOML; without it ./run.toml, if there."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides the file; repeatable."),
+]
+Store = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of serving.store.")]
+From = Annotated[str | None, typer.Option("--from", metavar="URI", help="A model to go on from.")]
+Model = Annotated[str | None, typer.Option(metavar="URI", help="Without it the champion.")]
+AsOf = Annotated[str | None, typer.Option(metavar="UTC", help="Only earlier events count.")]
+K = Annotated[int | None, typer.Option(help="Items in a list, instead of serving.k.")]
+Host = Annotated[str | None, typer.Option(help="Instead of serving.host.")]
+Port = Annotated[int | None, typer.Option(help="Instead of serving.port; 0 = any free one.")]
+Release = Annotated[str | None, typer.Argument(help="Folder or name; without it the newest.")]
+Budget = Annotated[int, typer.Option(min=5, help="What all quotas add up to, at most.")]
+Trials = Annotated[int, typer.Option(min=1, help="In all, those of an earlier run counted.")]
+Minutes = Annotated[float | None, typer.Option(min=0, help="No trial begins after so many.")]
+Folder = Annotated[Path, typer.Option(help="Everything is made in there.")]
