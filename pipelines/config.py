@@ -37,14 +37,24 @@ def load_toml(
     Raises:
         ConfigError: with one line for each key that is unknown or has a wrong value.
     """
-    values = {} if path is None else _read(Path(path))
+    source = "config" if path is None else str(path)
+    return _validated(model_class, {} if path is None else _read(Path(path)), overrides, source)
+
+
+def changed(model: Model, overrides: Sequence[str]) -> Model:
+    """Return the model with "section.key=value" overrides; errors are those of `load_toml`."""
+    return _validated(type(model), model.model_dump(), overrides, "config")
+
+
+def _validated(
+    model_class: type[Model], values: dict[str, Any], overrides: Sequence[str], source: str
+) -> Model:
     for override in overrides:
         _set(values, override)
     try:
         return model_class.model_validate(values)
     except ValidationError as error:
         lines = [_line(model_class, detail) for detail in error.errors(include_url=False)]
-    source = "config" if path is None else str(path)
     raise ConfigError("\n".join(f"{source}: {line}" for line in dict.fromkeys(lines)))
 
 

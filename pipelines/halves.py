@@ -18,7 +18,7 @@ from pipelines.evaluate import look_up
 from pipelines.recommender import Method, best_rows, table_of
 from pipelines.rows import ranker_rows, samplers
 from pipelines.run import Run, check_ranker
-from pipelines.textmodel import learn_texts, refit
+from pipelines.textmodel import Learned, learn_texts, refit
 from pipelines.train import window_rows
 from pipelines.windows import Fitted, Step, walk
 from recsys.dataset import concat
@@ -68,25 +68,35 @@ class Halves:
         return digest.hexdigest()
 
 
-def rows_in_halves(run: Run) -> Halves:
-    """Learn the text side as training does, and make the rows of the ranker with all features.
+def texts_of(run: Run) -> tuple[Learned, Learned]:
+    """Learn the text side as training does: as it is before the ranker window and before valid."""
+    config, windows, method = run.config, run.prepared.windows, run.method
+    log = concat(run.prepared.logs())
+    first = learn_texts(method.items, log, windows, config, method.exclude_seen, run.show)
+    if config.evaluation.refit_encoder == "never":
+        return first, first
+    return first, refit(first, log.before(windows.valid), windows.unit, config, run.show)
+
+
+def rows_in_halves(run: Run, texts: tuple[Learned, Learned]) -> Halves:
+    """Make the rows of the ranker with all features.
+
+    Args:
+        run: whose windows.
+        texts: of `texts_of`.
 
     Raises:
         ConfigError: the valid window has too few users, or none of the held half took a candidate.
     """
     config, windows, method = run.config, run.prepared.windows, run.method
-    log, span = concat(run.prepared.logs()), windows.span("valid")
+    span, (first, second) = windows.span("valid"), texts
     names = {
         "full": active_features(
             windows.dated, config.features.off, switched_on=config.candidates.switched_on
         )
     }
     check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)
-    first = learn_texts(method.items, log, windows, config, method.exclude_seen, run.show)
     train = window_rows(run, "ranker", first, names)["full"]
-    second = first
-    if config.evaluation.refit_encoder != "never":
-        second = refit(first, log.before(windows.valid), windows.unit, config, run.show)
     fitted = run.fitted(second, windows.valid)
     stopping, held = (
         cut_by_user(run.requests("valid", config.evaluation.max_requests, 12, shown),

@@ -21,7 +21,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from pipelines import tracking
 from pipelines.config import fingerprint
 from pipelines.figures import draw_trials
-from pipelines.halves import Halves, rows_in_halves
+from pipelines.halves import Halves, rows_in_halves, texts_of
 from pipelines.run import Run, git_commit, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
@@ -94,7 +94,7 @@ def tune_ranker(config: RunConfig, trials: int, minutes: float | None, show: Sho
         )
     prepared = prepare_data(config, show)
     run = Run(config, prepared, method_of(config, prepared), Stages(), show)
-    halves = rows_in_halves(run)
+    halves = rows_in_halves(run, texts_of(run))
     study = open_study(config, prepared.manifest.fingerprint, halves, show)
     tracking.connect(config)
     tags = {"study": study.study_name, "data_fingerprint": prepared.manifest.fingerprint[:16],
