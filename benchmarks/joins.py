@@ -98,7 +98,8 @@ def measured(
         some = users[rows]
         block = look(method, snapshot, log, some, np.full(len(some), moment))
         found = block.candidates
-        score = ranker.predict(table_of(method, snapshot, block, ranker.features))
+        table = table_of(method, snapshot, block, ranker.features)
+        score = ranker.scores(table, found.request, method.first_pass)
         order, rank = best_rows(found.request, found.item, score, K)
         return pd.DataFrame({"user": some[found.request[order]], "item": found.item[order],
                              "rank": rank})  # fmt: skip

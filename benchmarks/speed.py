@@ -147,8 +147,8 @@ def timed(
         now = clock("look", now)
         tables = [table_of(method, snapshot, block, ranker.features) for block in blocks]
         now = clock("describe", now)
-        for one in tables:
-            ranker.predict(one)
+        for one, block in zip(tables, blocks, strict=True):
+            ranker.scores(one, block.candidates.request, method.first_pass)
         clock("score", now)
     found = {part: float(np.median(values[1:])) for part, values in spent.items()}
     return found, sum(map(len, tables)) / len(users)

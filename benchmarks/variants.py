@@ -58,7 +58,7 @@ def main() -> None:
         asked.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def usual(dated: bool) -> dict[str, list[str]]:
+def usual() -> dict[str, list[str]]:
     """Return name -> overrides: without each source, with each optional one, and so on."""
     found = {}
     for name in SOURCES:
@@ -93,7 +93,7 @@ def measured(config: RunConfig, asked: argparse.Namespace, show: Show) -> list[d
     if asked.variant:
         variants |= {changes: changes.split() for changes in asked.variant}
     else:
-        variants |= usual(prepared.windows.dated)
+        variants |= usual()
     found: list[dict[str, Any]] = []
     first, timed = np.zeros(0), None
     for number, (name, changes) in enumerate(variants.items()):
@@ -102,8 +102,9 @@ def measured(config: RunConfig, asked: argparse.Namespace, show: Show) -> list[d
         mine = replace(run, config=own, method=method_of(own, prepared), known={})
         halves = rows_in_halves(mine, texts)
         rankers = [fitted(mine, halves, name == POINTWISE, seed) for seed in range(asked.seeds)]
-        held = halves.held
-        ndcg = np.mean([held.ndcg(one.predict(held.table)) for one in rankers], 0)
+        held, first_pass = halves.held, mine.method.first_pass
+        scores = [one.scores(held.table, held.request, first_pass) for one in rankers]
+        ndcg = np.mean([held.ndcg(score) for score in scores], 0)
         first, timed = (first, timed) if number else (ndcg, (mine, rankers[0]))
         assert timed is not None
         ratio, seconds = timed_beside((mine, rankers[0]), timed, texts[1], asked.users)

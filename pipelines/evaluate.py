@@ -98,7 +98,8 @@ def _outcome(
         listed[name] = np.where(np.isfinite(best), items, -1)[:, :LISTED]
     for name, ranker in rankers.items():
         rows = block.candidates if name == "full" else without_text(block.candidates)
-        score = ranker.predict(table_of(method, step.snapshot, block, ranker.features, rows))
+        table = table_of(method, step.snapshot, block, ranker.features, rows)
+        score = ranker.scores(table, rows.request, method.first_pass)
         order, place = best_rows(rows.request, rows.item, score, len(score))
         ranks[name] = look_up(rows, order, place, request, item, len(method.items))
         top = place <= LISTED

@@ -27,6 +27,7 @@ from pipelines.recommender import Method, Snapshot, snapshot_of
 from pipelines.textmodel import Learned, distinct_texts, words_in_common
 from recsys.calibration import Blend, Calibration, Heads
 from recsys.candidates import CandidateConfig
+from recsys.cascade import FirstPass
 from recsys.encoder import (
     EncoderConfig,
     TextEncoder,
@@ -52,11 +53,12 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[5] = 5
+    version: Literal[6] = 6
     dated: bool
     exclude_seen: bool
     encoder: EncoderConfig
     candidates: CandidateConfig
+    first_pass: FirstPass
     state: StateConfig
     features: tuple[str, ...]
     values: tuple[float, ...]  # of each grade, where lists go by expected value; else empty
@@ -189,7 +191,7 @@ def at_moment(
     with_als = "als" in card.candidates.switched_on
     related = related_items(prepared.buckets(), as_of, len(items), card.state, with_als)
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)
-    method = Method(items, card.candidates, card.dated, card.exclude_seen)
+    method = Method(items, card.candidates, card.dated, card.exclude_seen, card.first_pass)
     return method, snapshot_of(method, state, related, text_model)
 
 

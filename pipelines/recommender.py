@@ -7,7 +7,7 @@ and `make_lists`, so what is measured is what is served.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from recsys.candidates import (
     mask_scores,
     merge_candidates,
 )
+from recsys.cascade import FirstPass
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.interest import TextModel
 from recsys.ranker import Ranker, Scorer
@@ -44,6 +45,7 @@ class Method:
     candidates: CandidateConfig
     dated: bool
     exclude_seen: bool
+    first_pass: FirstPass = field(default_factory=FirstPass)
 
     @property
     def unit(self) -> int:
@@ -180,7 +182,7 @@ def make_lists(
     """
     rows = block.candidates
     table = table_of(method, snapshot, block, ranker.features)
-    score = ranker.predict(table)
+    score = ranker.scores(table, rows.request, method.first_pass)
     order, rank = best_rows(rows.request, rows.item, score, k)
     chosen = rows.keep(_flags(order, len(score)))
     place = np.argsort(order, kind="stable")  # `keep` sorts rows by (request, item)

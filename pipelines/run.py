@@ -17,6 +17,7 @@ from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show
 from pipelines.windows import Fitted, sample_requests, window_requests
+from recsys.cascade import FirstPass
 from recsys.errors import ConfigError
 from recsys.ranker import RankerConfig
 from recsys.related import related_items
@@ -89,7 +90,10 @@ def method_of(config: RunConfig, prepared: Prepared) -> Method:
     if seen == "auto":
         repeats = prepared.manifest.repeat_share >= config.split.repeat_share
         seen = "list" if repeats else "exclude"
-    return Method(prepared.items(), config.candidates, prepared.windows.dated, seen == "exclude")
+    # the first trees of a model trained elsewhere may not be its best
+    first_pass = FirstPass(trees=1) if config.ranker.model else config.first_pass
+    dated = prepared.windows.dated
+    return Method(prepared.items(), config.candidates, dated, seen == "exclude", first_pass)
 
 
 def check_ranker(features: Collection[str], columns: Collection[str], config: RankerConfig) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.candidates import CandidateConfig
+from recsys.cascade import FirstPass
 from recsys.encoder import EncoderConfig
 from recsys.ranker import HeadConfig, RankerConfig
 from recsys.schema import DataConfig
@@ -81,6 +82,7 @@ class RunConfig(BaseModel):
     candidates: CandidateConfig = CandidateConfig()
     features: FeatureConfig = FeatureConfig()
     ranker: RankerConfig = RankerConfig()
+    first_pass: FirstPass = FirstPass()
     heads: HeadConfig = HeadConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -262,7 +262,8 @@ def publish_model(
         card = ModelCard(
             dated=prepared.windows.dated, exclude_seen=run.method.exclude_seen,
             encoder=config.encoder, candidates=config.candidates, state=config.state,
-            features=ranker.features, values=config.ranker.values,
+            first_pass=run.method.first_pass, features=ranker.features,
+            values=config.ranker.values,
             history=learned.tower.pooling.history, fitted_before=prepared.windows.test,
             data_fingerprint=tags["data_fingerprint"],
             config_fingerprint=tags["config_fingerprint"],

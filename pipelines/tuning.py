@@ -131,7 +131,9 @@ def measure_on(halves: Halves, run: Run) -> Measure:
         config = run.config.model_copy(update={"ranker": settings})
         rows = ({"full": halves.train}, {"full": halves.stop})
         ranker = fit(replace(run, config=config, show=show), "full", halves.features, *rows)
-        return halves.held.ndcg(ranker.predict(halves.held.table)), ranker.trees
+        held = halves.held
+        score = ranker.scores(held.table, held.request, run.method.first_pass)
+        return held.ndcg(score), ranker.trees
 
     return measure
 

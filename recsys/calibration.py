@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import isotonic_regression
 
+from recsys.cascade import FirstPass
 from recsys.errors import ConfigError
 from recsys.ranker import Ranker
 
@@ -72,6 +73,10 @@ class Blend:
     def features(self) -> tuple[str, ...]:
         """Names of the features it reads."""
         return self.heads.features
+
+    def scores(self, table: np.ndarray, request: np.ndarray, first: FirstPass) -> np.ndarray:
+        """Score all rows alike: what they are expected to be worth."""
+        return self.predict(table)
 
     def predict(self, table: np.ndarray) -> np.ndarray:
         """Return (n_rows,) expected values: values[grade] * P(grade), summed over the grades.

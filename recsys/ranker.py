@@ -9,6 +9,7 @@ import lightgbm
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from recsys.cascade import FirstPass, cascade_scores
 from recsys.errors import ConfigError, NotFittedError
 from recsys.rows import Rows, position_kinds, value_weights
 
@@ -61,8 +62,8 @@ class Scorer(Protocol):
     def features(self) -> tuple[str, ...]:
         """Names of the features it reads."""
 
-    def predict(self, table: np.ndarray) -> np.ndarray:
-        """Score feature rows (n_rows, n_features); higher is better."""
+    def scores(self, table: np.ndarray, request: np.ndarray, first: FirstPass) -> np.ndarray:
+        """Score rows (n_rows, n_features) to rank within requests (n_rows,), ascending."""
 
 
 class Ranker:
@@ -72,8 +73,14 @@ class Ranker:
         self.booster = booster
         self.features = tuple(features)
 
-    def predict(self, table: np.ndarray) -> np.ndarray:
+    def scores(self, table: np.ndarray, request: np.ndarray, first: FirstPass) -> np.ndarray:
+        """Score rows to rank within requests, those far below after a first pass only."""
+        return cascade_scores(self, table, request, first)
+
+    def predict(self, table: np.ndarray, start: int = 0, end: int | None = None) -> np.ndarray:
         """Score feature rows (n_rows, n_features) in the order of `features`; higher is better.
+
+        By trees `start` to `end` only, if given.
 
         On one thread: blocks of rows are scored at the same time (recsys/threads.py).
         """
@@ -84,7 +91,10 @@ class Ranker:
             )
         if not len(table):
             return np.zeros(0)
-        return np.asarray(self.booster.predict(table, num_threads=1))
+        count = -1 if end is None else end - start
+        return np.asarray(
+            self.booster.predict(table, start_iteration=start, num_iteration=count, num_threads=1)
+        )
 
     def importance(self) -> dict[str, float]:
         """Return feature -> total gain of its splits, largest first."""

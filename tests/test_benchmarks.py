@@ -17,8 +17,11 @@ from benchmarks.look import known
 from benchmarks.pandas_lists import tables_of
 from benchmarks.quality import stages_table
 from benchmarks.scale import shop, some_models
+from benchmarks.variants import usual
+from pipelines.config import changed
 from pipelines.prepare import prepare
 from pipelines.recommender import Method
+from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from recsys.candidates import CandidateConfig
 from recsys.dataset import DAY
@@ -68,6 +71,28 @@ def test_the_ablation_measures_each_variant_beside_the_frozen_encoder(small_worl
     values = [report[name][what] for name in ("frozen", "aligned") for what in ("seen", "unseen")]
     assert all(0 < value <= 1 for value in values)
     assert report["aligned"]["seen"] != report["frozen"]["seen"]
+
+
+def test_variants_are_measured_beside_the_defaults_on_the_same_requests(small_world, tmp_path):
+    few = ["--set", "training.max_epochs=0", "--users", "20", "--set", "ranker.max_trees=20"]
+    fewer = " ".join(f"candidates.{name}=2" for name in CandidateConfig().quotas)
+    done, report = bench("variants", small_world.folder, tmp_path / "out.json", "--variant",
+                         fewer, "features.off=['item_price']", *few)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, small, without = report["variants"]
+    assert first["name"] == "as it is" and first["difference"] == [0.0, 0.0, 0.0]
+    assert small["recall"] < first["recall"] and small["rows"] < first["rows"]
+    assert (without["recall"], without["rows"]) == (first["recall"], first["rows"])
+    for one in (small, without):
+        assert one["difference"][0] == pytest.approx(one["ndcg_at_10"] - first["ndcg_at_10"])
+        assert one["difference"][1] <= one["difference"][0] <= one["difference"][2]
+        assert one["time_over_first"] > 0 and one["name"][:8] in done.stdout
+
+
+def test_every_usual_variant_is_a_config_that_differs():
+    found = [changed(RunConfig(), changes) for changes in usual().values() if changes]
+    different = {one.model_dump_json() for one in [RunConfig(), *found]}
+    assert len(different) == 1 + len(found)
 
 
 def test_looking_is_timed_on_any_prepared_folder(small_world):
