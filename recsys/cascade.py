@@ -19,7 +19,7 @@ class FirstPass(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trees: float = Field(0.25, gt=0, le=1)  # share of them that scores all candidates; 1 = no pass
+    trees: float = Field(0.2, gt=0, le=1)  # share of them that scores all candidates; 1 = no pass
     rows: int = Field(100, ge=1)  # of each request, the best by these, which the rest scores too
 
 
