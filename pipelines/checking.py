@@ -7,29 +7,34 @@ What is an error and what only a warning is said in `recsys.schema`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
-from recsys.errors import ConfigError
+from pipelines.database import (
+    Database,
+    DatabaseError,
+    OutOfMemory,
+    count_faults,
+    open_database,
+)
+from recsys.dataset import DAY
 from recsys.reading import (
     MatchedTable,
-    Probe,
     column_probes,
     events_sql,
-    literal,
     match_table,
     typed_sql,
 )
 from recsys.schema import (
     ERRORS,
     TABLES,
+    WARNINGS,
     DataConfig,
     Fault,
     Table,
@@ -54,6 +59,7 @@ class Checked:
     n_events: int  # of these kept: all but `dropped`; exact copies are still among them
     n_users: int  # with an event that is kept
     n_items: int  # in the catalogue
+    n_unknown_items: int  # different ids of events that are not in the catalogue
     dropped: dict[str, int]  # reason -> rows of the events table
     event_types: dict[str, int]  # type -> rows of the events table, also those dropped
     first_moment: int  # of the events kept: microseconds UTC, or the order_index
@@ -76,6 +82,7 @@ def check_inputs(
     users: Any,
     config: DataConfig,
     protocol: Literal["auto", "time", "leave_last_out"] = "auto",
+    now: int | None = None,
 ) -> Checked:
     """Find out whether the tables can be prepared, and count what is in them; nothing is written.
 
@@ -83,6 +90,7 @@ def check_inputs(
         events, items, users: path, URI or table in memory; no users table is None.
         config: how to read the tables; the paths in it are not looked at.
         protocol: "auto" is "time" where at least half of the events have a timestamp.
+        now: moment; events over a day later are refused. None = any are taken.
 
     Raises:
         SchemaError: the tables break their contract; all problems are in the one message.
@@ -93,32 +101,15 @@ def check_inputs(
         tempfile.TemporaryDirectory() as spill,
         open_database(Path(spill), config.memory_limit) as con,
     ):
-        return read_inputs(con, sources, config, protocol).checked
-
-
-@contextmanager
-def open_database(spill: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give an empty database in memory that goes on in the folder `spill` where that is too little.
-
-    Raises:
-        ConfigError: what is done with it needs more than `memory_limit` all the same.
-    """
-    try:
-        with duckdb.connect(":memory:") as con:
-            con.execute("SET TimeZone = 'UTC'")
-            con.execute(f"SET memory_limit = {literal(memory_limit)}")
-            con.execute(f"SET temp_directory = {literal(str(spill))}")
-            con.execute("SET preserve_insertion_order = false")  # every result is sorted anyway
-            yield con
-    except duckdb.OutOfMemoryException as error:
-        raise ConfigError(
-            f"data.memory_limit = {memory_limit!r} is too little: {str(error).splitlines()[0]}; "
-            "raise it or set a smaller data.bucket_rows"
-        ) from error
+        return read_inputs(con, sources, config, protocol, now).checked
 
 
 def read_inputs(
-    con: duckdb.DuckDBPyConnection, sources: Mapping[str, Any], config: DataConfig, protocol: str
+    con: Database,
+    sources: Mapping[str, Any],
+    config: DataConfig,
+    protocol: str,
+    now: int | None = None,
 ) -> Inputs:
     """Open the tables in a database, find every fault, and raise them all or go on.
 
@@ -126,7 +117,7 @@ def read_inputs(
         con: from `open_database`; the SQL of the result holds in it.
         sources: {"events", "items", maybe "users": path, URI or table in memory}.
         config: how to read the tables.
-        protocol: as in `check_inputs`.
+        protocol, now: as in `check_inputs`.
 
     Raises:
         SchemaError: with a line for each fault.
@@ -150,12 +141,12 @@ def read_inputs(
             elif name == "events":
                 chosen, found = _choose_protocol(protocol, table.columns, 2 * n_timed >= n_rows)
                 faults += found
-                checked, events, found = _count_events(con, given, items, config, chosen)
+                checked, events, found = _count_events(con, given, items, config, chosen, now)
             else:
                 found = [Fault("is read by nothing yet", name)]
             faults += found
-        except (duckdb.Error, pa.ArrowException) as error:
-            if isinstance(error, duckdb.OutOfMemoryException):
+        except (DatabaseError, pa.ArrowException) as error:
+            if isinstance(error, OutOfMemory):
                 raise
             faults.append(Fault("cannot be read", name, example=str(error).splitlines()[0]))
     names = {k: str(v) if isinstance(v, str | Path) else "in memory" for k, v in sources.items()}
@@ -164,42 +155,18 @@ def read_inputs(
     return Inputs(replace(checked, sources=names, warnings=tuple(warnings)), items, events)
 
 
-def _probe(
-    con: duckdb.DuckDBPyConnection, name: str, table: MatchedTable
-) -> tuple[list[Fault], int, int]:
+def _probe(con: Database, name: str, table: MatchedTable) -> tuple[list[Fault], int, int]:
     """Find what is wrong in single columns; count the rows and those with a timestamp."""
     schema, time = table.rows.schema, table.columns.get("timestamp")
     timed = f"count({typed_sql(time, 'time', schema)})" if time else "0"
     probes = column_probes(name, schema, table.columns)
-    faults, (n_rows, n_timed) = _count(con, name, f"{name}_given", probes, ["count(*)", timed])
+    faults, (n_rows, n_timed) = count_faults(
+        con, name, f"{name}_given", probes, ["count(*)", timed]
+    )
     return faults, n_rows, n_timed
 
 
-def _count(
-    con: duckdb.DuckDBPyConnection,
-    table: str,
-    source: str,
-    probes: Sequence[Probe],
-    more: Sequence[str],
-) -> tuple[list[Fault], list[Any]]:
-    """Count all probes in one pass, and find the values of `more`.
-
-    The example of a fault is the smallest, so that it is the same on every run.
-    """
-    counts = [f"count(*) FILTER ({rows})" for _, _, rows, _ in probes]
-    examples = [f"min({example}) FILTER ({rows})" for _, _, rows, example in probes]
-    select = ", ".join([*more, *counts, *examples])
-    [row] = con.execute(f"SELECT {select} FROM {source}").fetchall()
-    found = iter(row)
-    values = [next(found) for _ in more]
-    numbers = [next(found) for _ in probes]
-    rows = zip(probes, numbers, found, strict=True)
-    return [
-        Fault(kind, table, column, n, str(e)) for (kind, column, _, _), n, e in rows if n
-    ], values
-
-
-def _read_items(con: duckdb.DuckDBPyConnection, given: MatchedTable) -> tuple[Table, list[Fault]]:
+def _read_items(con: Database, given: MatchedTable) -> tuple[Table, list[Fault]]:
     """Read the catalogue into memory, cleaned, item_id ascending: row = item code."""
     columns, schema, kinds = given.columns, given.rows.schema, TABLES["items"]
     select = [f"{typed_sql(theirs, kinds[c], schema)} AS {c}" for c, theirs in columns.items()]
@@ -226,11 +193,12 @@ def _choose_protocol(
 
 
 def _count_events(
-    con: duckdb.DuckDBPyConnection,
+    con: Database,
     given: Mapping[str, MatchedTable],
     items: Table,
     config: DataConfig,
     protocol: Protocol,
+    now: int | None,
 ) -> tuple[Checked, str, list[Fault]]:
     """Count the events by what becomes of them, each under the first reason that holds.
 
@@ -250,29 +218,41 @@ def _count_events(
         ("is not in items", "item_id", f"{timed} AND NOT ({known})", "CAST(item_id AS VARCHAR)"),
         ("matches no rule of data.event_types", "event_type", no_rule, "event_type"),
     ]
+    ordered_by = "order_index" if by_order and "order_index" in columns else "timestamp"
+    if now is not None and ordered_by == "timestamp":
+        late = "CAST(make_timestamp(moment) AS VARCHAR)"
+        drops.append(("is in the future", "timestamp", f"moment > {now + DAY}", late))
     of_kept = ("count(*)", "count(DISTINCT user_id)", "min(moment)", "max(moment)")
-    more = ["count(*)", "histogram(event_type)", *(f"{value} FILTER ({kept})" for value in of_kept)]
-    dropped, values = _count(con, "events", f"({coded})", drops, more)
-    n_rows, types, n_events, n_users, first, last = values
+    of_taken = ("count(*)", f"count(DISTINCT floor(moment / {DAY}))")
+    more = ["count(*)", "histogram(event_type)",
+            f"count(DISTINCT item_id) FILTER ({timed} AND NOT ({known}))",
+            *(f"{value} FILTER ({kept})" for value in of_kept),
+            *(f"{value} FILTER ({kept} AND grade > 0)" for value in of_taken)]  # fmt: skip
+    found, values = count_faults(con, "events", f"({coded})", drops, more)
+    n_rows, types, n_unknown, n_events, n_users, first, last, n_taken, n_days = values
+    dropped = [fault for fault in found if fault.kind in WARNINGS]
     unruled = match_event_types(types, columns, config)
-    faults += dropped + unruled
-    if not n_events and not any(fault.kind in ERRORS for fault in unruled):
-        reasons = ", ".join(f"{f.rows:,} {f.kind}" for f in dropped)
-        faults.append(Fault("has no event left", "events", example=f"of {n_rows:,}: {reasons}"))
-    elif n_users == 1:
-        kind = "has fewer than 2 different ids"
-        faults.append(Fault(kind, "events", "user_id", example=f"{n_events:,} events of one user"))
+    faults += found + unruled
+    if not any(fault.kind in ERRORS for fault in unruled):
+        faults += _too_little(n_rows, dropped, n_events, n_users, n_taken)
+        if protocol == "time" and 0 < n_days < 4:
+            kind = "has fewer than 4 days with events that count"
+            faults.append(Fault(kind, "events", "timestamp", example=f"{n_days} found"))
+    if ordered_by == "timestamp" and n_events and 0 <= last < 365 * DAY:
+        found_last = f"the last is {datetime.fromtimestamp(last / 1e6, UTC):%Y-%m-%d %H:%M:%S}"
+        faults.append(Fault("lies in 1970", "events", "timestamp", example=found_last))
     checked = Checked(
         sources={},  # these two are known once all tables were read
         warnings=(),
         columns_used={name: table.columns for name, table in given.items()},
         text_columns=given["items"].text if "items" in given else (),
         protocol=protocol,
-        ordered_by="order_index" if by_order and "order_index" in columns else "timestamp",
+        ordered_by=ordered_by,
         n_rows=n_rows,
         n_events=n_events,
         n_users=n_users,
         n_items=0 if items is None else len(items),
+        n_unknown_items=n_unknown,
         dropped={fault.kind: fault.rows for fault in dropped},
         event_types=dict(sorted(types.items())),
         first_moment=first,
@@ -281,9 +261,20 @@ def _count_events(
     return checked, f"SELECT * EXCLUDE (item_id) FROM ({coded}) WHERE {kept}", faults
 
 
-def _match_ids(
-    con: duckdb.DuckDBPyConnection, rows: str, items: Table | None
-) -> tuple[str, list[Fault]]:
+def _too_little(
+    n_rows: int, dropped: Sequence[Fault], n_events: int, n_users: int, n_taken: int
+) -> list[Fault]:
+    """Find out whether what is kept is enough to learn anything at all."""
+    if not n_events:
+        reasons = ", ".join(f"{f.rows:,} {f.kind}" for f in dropped)
+        return [Fault("has no event left", "events", example=f"of {n_rows:,}: {reasons}")]
+    if n_users == 1:
+        kind = "has fewer than 2 different ids"
+        return [Fault(kind, "events", "user_id", example=f"{n_events:,} events of one user")]
+    return [] if n_taken else [Fault("has only events of grade 0", "events", "event_type")]
+
+
+def _match_ids(con: Database, rows: str, items: Table | None) -> tuple[str, list[Fault]]:
     """Make the table `codes` (item_id, item_code, item_hash); return SQL: has an event a code?"""
     if items is None:
         return "TRUE", []

@@ -19,14 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.buckets import Totals, write_bucket
-from pipelines.checking import Inputs, open_database, read_inputs
+from pipelines.checking import Inputs, read_inputs
+from pipelines.database import Database, open_database
 from pipelines.prepared import VERSION, Manifest, Prepared, open_prepared
 from recsys.dataset import ALWAYS_UNTIL
 from recsys.errors import ConfigError, SchemaError
@@ -47,6 +47,7 @@ def prepare(
     users: Any = None,
     share: float = 0.1,
     progress: Say | None = None,
+    now: int | None = None,
 ) -> Prepared:
     """Check the tables and write the prepared folder, or reuse it if nothing has changed.
 
@@ -58,6 +59,7 @@ def prepare(
         protocol: "auto" is "time" where at least half of the events have a timestamp.
         share: of the events, for each of the ranker, valid and test windows.
         progress: called with a line of text after each step.
+        now: moment; events over a day later are refused. None = any are taken.
 
     Raises:
         SchemaError: the tables break their contract; all problems are in the one message.
@@ -75,7 +77,7 @@ def prepare(
         _new_folder(target) as work,
         open_database(work.parent / "spill", config.memory_limit) as con,
     ):
-        inputs = read_inputs(con, sources, config, protocol)
+        inputs = read_inputs(con, sources, config, protocol, now)
         say(f"checked {inputs.checked.n_rows:,} events of {inputs.checked.n_items:,} items")
         pq.write_table(inputs.items, work / "items.parquet", compression="zstd")
         n_buckets = -(-inputs.checked.n_rows // config.bucket_rows)
@@ -90,9 +92,7 @@ def prepare(
 BASKET_ORDER = "md5_number_lower(concat_ws(' ', user_id, item_hash))"
 
 
-def _write_events(
-    con: duckdb.DuckDBPyConnection, work: Path, inputs: Inputs, n_buckets: int, say: Say
-) -> Totals:
+def _write_events(con: Database, work: Path, inputs: Inputs, n_buckets: int, say: Say) -> Totals:
     """Split the events into buckets on disk, then sort and write one after the other."""
     split = work / "split"
     events = (
@@ -132,8 +132,6 @@ def _manifest(
     checked = inputs.checked
     days = np.array(sorted(totals.taken), np.int64)
     taken = np.array([totals.taken[day] for day in days.tolist()], np.int64)
-    if not len(days):
-        raise ConfigError("events: all have grade 0; data.event_types must give one type grade 1")
     if checked.protocol == "time":
         windows = cut_windows(days, taken, share)
     else:

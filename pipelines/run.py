@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import subprocess
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,7 +78,7 @@ def prepare_data(config: RunConfig, show: Show) -> Prepared:
     prepared = prepare(
         config.data.events, config.data.items, config.run_dir / "prepared", config.data,
         config.split.protocol, config.data.users, config.split.share,
-        lambda note: show("prepare", 0, 0, note),
+        lambda note: show("prepare", 0, 0, note), now=time.time_ns() // 1000,
     )  # fmt: skip
     for warning in prepared.manifest.warnings:
         show("prepare", 0, 0, f"careful: {warning}")

@@ -73,6 +73,12 @@ ERRORS = {  # fault -> what to do
     "has types without a grade": "give each one a grade: data.event_types.<type> = {{grade = 1}}",
     "is compared by data.event_types but missing": "map the column or remove the rule",
     "has no event left": "see the warnings for what was dropped",
+    "has only events of grade 0": "give a type that occurs grade 1: data.event_types.<type>",
+    "has fewer than 4 days with events that count": (
+        "bring a longer log or set split.protocol = 'leave_last_out'"
+    ),
+    "is in the future": "remove these rows, or correct their unit, time zone or this clock",
+    "lies in 1970": "seconds or milliseconds were taken for a smaller unit; convert the column",
 }
 WARNINGS = {  # fault -> what was done
     "has types but no data.event_types": "every event has grade 1",

@@ -38,7 +38,7 @@ BASE_INSTALL = {"httpx", "pyarrow", "pydantic", "pydantic_core", "rich", "typer"
 ONE_DOOR = {  # outside system -> the only files that import it
     "accelerate": {"recsys/finetuning.py"},
     "peft": {"recsys/finetuning.py"},
-    "duckdb": {"pipelines/checking.py", "pipelines/prepare.py"},
+    "duckdb": {"pipelines/database.py"},
     "fastapi": {"serving/api.py"},
     "implicit": {"recsys/baselines.py"},
     "lightgbm": {"recsys/ranker.py"},

@@ -108,6 +108,50 @@ def test_one_item_is_refused(world):
     refused(events, items, "items (in memory), column item_id: has fewer than 2")
 
 
+def test_three_days_are_too_few_for_four_windows_but_not_for_the_last_events(world):
+    events, items = world()
+    late = events["timestamp"] >= "2026-01-04"
+    events.loc[late, "event_type"] = "shown"  # nothing counts after the third day
+    refused(events, items, "timestamp: has fewer than 4 days with events that count (3 found)",
+            "leave_last_out")  # fmt: skip
+    checked = check_inputs(events, items, None, CONFIG, "leave_last_out")
+    assert checked.n_events == len(events)
+
+
+def test_events_of_grade_0_only_are_refused_with_whatever_else_is_wrong(world):
+    events, items = world()
+    events["event_type"] = "shown"
+    items["price"] = "cheap"
+    refused(events, items, "2 problems", "column event_type: has only events of grade 0", "cheap")
+
+
+def test_events_after_tomorrow_are_refused(world):
+    events, items = world()
+    last = int(pd.Timestamp(events["timestamp"].max()).timestamp()) * 10**6
+    day = 86_400_000_000
+    assert check_inputs(events, items, None, CONFIG, now=last - day).last_moment == last
+    events.loc[:2, "timestamp"] = "2062-01-01T00:00:00Z"
+    with pytest.raises(SchemaError) as error:
+        check_inputs(events, items, None, CONFIG, now=last)
+    said = "column timestamp: is in the future in 3 rows (e.g. 2062-01-01 00:00:00)"
+    assert said in str(error.value)
+    assert check_inputs(events, items, None, CONFIG).n_events == len(events)  # no clock, no future
+
+
+def test_seconds_taken_for_nanoseconds_are_refused(world):
+    events, items = world()
+    seconds = pd.to_datetime(events["timestamp"]).astype("datetime64[s, UTC]").astype("int64")
+    events["timestamp"] = pd.to_datetime(seconds)  # a common slip: unit="s" is missing
+    refused(events, items, "column timestamp: lies in 1970 (the last is 1970-01-01 00:00:01)")
+
+
+def test_unknown_items_are_counted_once_each(world):
+    events, items = world()
+    events.loc[:4, "item_id"] = ["x", "x", "y", "x", "y"]
+    checked = check_inputs(events, items, None, CONFIG)
+    assert (checked.n_unknown_items, checked.dropped["is not in items"]) == (2, 5)
+
+
 def test_events_of_other_items_only_are_refused(world):
     events, items = world()
     events["item_id"] = "x" + events["item_id"]

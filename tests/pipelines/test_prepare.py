@@ -299,8 +299,10 @@ def test_a_folder_with_other_things_is_not_replaced(tmp_path, world):
 
 def test_a_log_of_too_few_days_says_what_to_do(tmp_path, world):
     events, items = world()
-    events["timestamp"] = "2026-01-01T00:00:00Z"
-    with pytest.raises(ConfigError, match="leave_last_out"):
+    days = np.minimum(np.arange(len(events)), 4) + 1  # the fifth has all but four events
+    events["event_type"] = "buy"
+    events["timestamp"] = [f"2026-01-0{day}T00:00:00Z" for day in days]
+    with pytest.raises(ConfigError, match="5 days with events are too few.*leave_last_out"):
         prepare(events, items, tmp_path / "p", CONFIG)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,63 @@
+"""The one door to DuckDB: a database in memory that goes on on disk where that is too little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from recsys.errors import ConfigError
+from recsys.reading import Probe, literal
+from recsys.schema import Fault
+
+Database = duckdb.DuckDBPyConnection
+DatabaseError = duckdb.Error
+OutOfMemory = duckdb.OutOfMemoryException
+
+
+@contextmanager
+def open_database(spill: Path, memory_limit: str) -> Iterator[Database]:
+    """Give an empty database in memory that goes on in the folder `spill` where that is too little.
+
+    Raises:
+        ConfigError: what is done with it needs more than `memory_limit` all the same.
+    """
+    try:
+        with duckdb.connect(":memory:") as con:
+            con.execute("SET TimeZone = 'UTC'")
+            con.execute(f"SET memory_limit = {literal(memory_limit)}")
+            con.execute(f"SET temp_directory = {literal(str(spill))}")
+            con.execute("SET preserve_insertion_order = false")  # every result is sorted anyway
+            yield con
+    except OutOfMemory as error:
+        raise ConfigError(
+            f"data.memory_limit = {memory_limit!r} is too little: {str(error).splitlines()[0]}; "
+            "raise it or set a smaller data.bucket_rows"
+        ) from error
+
+
+def count_faults(
+    con: Database,
+    table: str,
+    source: str,
+    probes: Sequence[Probe],
+    more: Sequence[str],
+) -> tuple[list[Fault], list[Any]]:
+    """Count all probes in one pass, and find the values of `more`.
+
+    The example of a fault is the smallest, so that it is the same on every run.
+    """
+    counts = [f"count(*) FILTER ({rows})" for _, _, rows, _ in probes]
+    examples = [f"min({example}) FILTER ({rows})" for _, _, rows, example in probes]
+    select = ", ".join([*more, *counts, *examples])
+    [row] = con.execute(f"SELECT {select} FROM {source}").fetchall()
+    found = iter(row)
+    values = [next(found) for _ in more]
+    numbers = [next(found) for _ in probes]
+    rows = zip(probes, numbers, found, strict=True)
+    return [
+        Fault(kind, table, column, n, str(e)) for (kind, column, _, _), n, e in rows if n
+    ], values
