@@ -61,3 +61,9 @@ def count_faults(
     return [
         Fault(kind, table, column, n, str(e)) for (kind, column, _, _), n, e in rows if n
     ], values
+
+
+def row_of(con: Database, query: str) -> tuple[Any, ...]:
+    """Run a query of one row."""
+    [row] = con.execute(query).fetchall()
+    return tuple(row)

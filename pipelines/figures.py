@@ -1,16 +1,22 @@
-"""Pictures of a report: quality, learning curve, features, candidate recall, reliability."""
+"""Pictures of a report (quality, learning curve, features, recall, reliability) and of a page.
+
+Those of a report are files; those of a page are SVG text in the page's own colours.
+"""
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 COLOURS = ("tab:green", "tab:blue", "tab:orange", "tab:purple")
 
@@ -165,3 +171,79 @@ def _importance(axes: Axes, report: Mapping[str, Any]) -> None:
     axes.barh([name for name, _ in gains], [gain for _, gain in gains], color="tab:gray")
     axes.set_xlabel("total gain of the feature's splits")
     axes.set_title("What the ranker looks at")
+
+
+# --- figures inside a page -----------------------------------------------------------------------
+
+# A page has a light and a dark face, so its figures are drawn in stand-ins for its own colours.
+INK, SOFT, LINE, BAND = "#010101", "#010102", "#010103", "#010104"
+SERIES = tuple(f"#0201{at:02d}" for at in range(1, 9))
+PAGE_COLOURS = {INK: "ink", SOFT: "soft", LINE: "line", BAND: "band"} | {
+    stand_in: f"s{at}" for at, stand_in in enumerate(SERIES, start=1)
+}
+PAGE_STYLE: Any = {
+    "text.parse_math": False, "text.color": INK, "axes.labelcolor": SOFT, "axes.edgecolor": LINE,
+    "xtick.color": SOFT, "ytick.color": SOFT, "axes.facecolor": "none", "axes.spines.top": False,
+    "axes.spines.right": False, "grid.color": LINE, "legend.frameon": False, "font.size": 11,
+}  # fmt: skip
+
+
+def as_svg(figure: Figure, name: str) -> str:
+    """Return a figure drawn in `PAGE_STYLE` as SVG to stand in a page that has one `name`."""
+    text = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", svg)
+    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    for stand_in, colour in PAGE_COLOURS.items():
+        svg = svg.replace(stand_in, f"var(--{colour})")
+    return svg
+
+
+def draw_periods(
+    begins: np.ndarray, counts: Mapping[str, np.ndarray], cuts: Mapping[str, float]
+) -> str:
+    """Draw events by period, the types on top of each other, and where windows begin.
+
+    Args:
+        begins: (n,) days since 1970 at which the periods begin, ascending.
+        counts: type -> (n,) events.
+        cuts: window -> day since 1970 at which it begins.
+    """
+    with rc_context(PAGE_STYLE):
+        figure = Figure(figsize=(10, 3.6), layout="constrained")
+        axes = figure.subplots()
+        width = np.diff(begins, append=2 * begins[-1] - begins[-2] if len(begins) > 1 else 1)
+        below = np.zeros(len(begins))
+        for (name, values), colour in zip(counts.items(), cycle(SERIES), strict=False):
+            axes.bar(begins, values, width * 0.9, below, align="edge", color=colour, label=name)
+            below = below + values
+        ends = [*list(cuts.values())[1:], begins[-1] + width[-1]]
+        for name, end, colour in zip(cuts, ends, cycle((BAND, "none")), strict=False):
+            axes.axvspan(cuts[name], end, color=colour, zorder=0)
+            axes.axvline(cuts[name], color=SOFT, linestyle=":", linewidth=1)
+            place = axes.get_xaxis_transform()
+            axes.text(cuts[name], 1.02, name, color=SOFT, fontsize=9, transform=place)
+        axes.set_ylabel("events")
+        axes.xaxis_date()
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        if len(counts) > 1:
+            figure.legend(loc="outside upper left", ncols=4)
+        return as_svg(figure, "periods")
+
+
+def draw_bins(bins: Mapping[str, Sequence[tuple[int, int]]], name: str) -> str:
+    """Draw how numbers vary: bars for 1, 2, up to 4, up to 8, ...; a panel for each title."""
+    with rc_context(PAGE_STYLE):
+        figure = Figure(figsize=(10, 3.0), layout="constrained")
+        panels = figure.subplots(1, len(bins), squeeze=False)[0]
+        for axes, (title, some) in zip(panels, bins.items(), strict=True):
+            labels = [f"{most:,}" if most < 10_000 else f"{most // 1000:,}k" for most, _ in some]
+            axes.bar(range(len(some)), [n for _, n in some], 0.9, color=SERIES[0])
+            axes.set_xticks(range(len(some)), labels, rotation=45, ha="right")
+            axes.set_xlim(-0.6, max(len(some), 12) - 0.4)
+            axes.set_title(title, fontsize=11, loc="left")
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        return as_svg(figure, name)

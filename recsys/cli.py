@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from recsys import options as opt
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import RecsysError
 from recsys.terminal import facts_table, say
 
 if TYPE_CHECKING:
@@ -58,27 +58,30 @@ def main() -> None:
         _refuse(f"{error.filename}: {error.strerror}")
 
 
-@app.command(epilog="Example: recsys validate -c run.toml")
-def validate(config: opt.Config = None, set_: opt.Set = None) -> None:
-    """Check the input tables: all that is wrong, at once."""
+@app.command(epilog="Example: recsys validate -c run.toml --html data.html")
+def validate(config: opt.Config = None, set_: opt.Set = None, html: opt.Html = None) -> None:
+    """Check the input tables: all that is wrong, or what is in them."""
     settings = _run_config(config, set_)
-    from pipelines.checking import check_inputs
+    from pipelines.datareport import said, write_data_page
+    from pipelines.profile import profile_data
+    from recsys.progress import showing
 
-    data = settings.data
-    if data.events is None or data.items is None:
-        raise ConfigError("data.events and data.items: missing; set both to your tables")
-    checked = check_inputs(data.events, data.items, data.users, data, settings.split.protocol)
-    say(facts_table("the input is good", asdict(checked)))
+    with showing() as show:
+        profile = profile_data(settings, show)
+    say(*said(profile))
+    if html is not None:
+        write_data_page(profile, html, datetime.now(UTC))
+        say(f"the same with figures: {html}")
 
 
 @app.command(epilog="Example: recsys prepare -c run.toml --set data.memory_limit=8GB")
 def prepare(config: opt.Config = None, set_: opt.Set = None) -> None:
     """Check the tables, lay them out for training; once for a log."""
     settings = _run_config(config, set_)
+    from pipelines.lock import at_work
     from pipelines.run import prepare_data
-    from recsys.progress import showing
 
-    with showing() as show:
+    with at_work(settings.run_dir) as show:
         prepared = prepare_data(settings, show)
     say(facts_table(f"prepared in {prepared.folder}", prepared.manifest.model_dump()))
 
@@ -93,12 +96,12 @@ def train(config: opt.Config = None, set_: opt.Set = None, start: opt.From = Non
 def evaluate(model: opt.Model = None, config: opt.Config = None, set_: opt.Set = None) -> None:
     """Measure a registered model on the test window."""
     settings = _run_config(config, set_)
+    from pipelines.lock import at_work
     from pipelines.measure import evaluate_model
     from pipelines.report import calibration_lines, quality_table
-    from recsys.progress import showing
 
     uri = model or f"models:/{settings.tracking.model}@champion"
-    with showing() as show:
+    with at_work(settings.run_dir) as show:
         report = evaluate_model(settings, uri, show)
     say(quality_table(report), *calibration_lines(report))
 
@@ -178,9 +181,9 @@ def candidates(config: opt.Config = None, set_: opt.Set = None, budget: opt.Budg
     """Choose how many candidates each source brings; print it for the config file."""
     settings = _run_config(config, set_)
     from pipelines import quotas
-    from recsys.progress import showing
+    from pipelines.lock import at_work
 
-    with showing() as show:
+    with at_work(settings.run_dir) as show:
         reach, path = quotas.tune_candidates(settings, budget, show)
     say(*quotas.quotas_said(settings, reach, path))
 
@@ -194,10 +197,10 @@ def ranker(
 ) -> None:
     """Choose the ranker's settings; goes on where it was stopped."""
     settings = _run_config(config, set_)
+    from pipelines.lock import at_work
     from pipelines.tuning import tune_ranker
-    from recsys.progress import showing
 
-    with showing() as show:
+    with at_work(settings.run_dir) as show:
         tuned = tune_ranker(settings, trials, minutes, show)
     say(*tuned.said())
     if tuned.stopped:
@@ -229,10 +232,10 @@ def _run(settings: RunConfig) -> tuple[Path, Any]:
 
 def _train(settings: RunConfig, start: str | None = None) -> Any:
     from pipelines import train as training
+    from pipelines.lock import at_work
     from pipelines.report import calibration_lines, continued_lines, quality_table
-    from recsys.progress import showing
 
-    with showing() as show:
+    with at_work(settings.run_dir) as show:
         trained = training.train(settings, show, start)
     table = quality_table(trained.report)
     say(table, *calibration_lines(trained.report), *continued_lines(trained.report))
@@ -241,11 +244,11 @@ def _train(settings: RunConfig, start: str | None = None) -> Any:
 
 
 def _recommend(settings: RunConfig, model: str | None, as_of: str | None) -> Path:
-    from recsys.progress import showing
+    from pipelines.lock import at_work
     from serving import batch
 
     uri = model or f"models:/{settings.tracking.model}@champion"
-    with showing() as show:
+    with at_work(settings.run_dir) as show:
         folder = batch.recommend(settings, uri, as_of, show)
     say(f"release {folder}")
     return folder

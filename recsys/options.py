@@ -26,4 +26,5 @@ Release = Annotated[str | None, typer.Argument(help="Folder or name; without it 
 Budget = Annotated[int, typer.Option(min=5, help="What all quotas add up to, at most.")]
 Trials = Annotated[int, typer.Option(min=1, help="In all, those of an earlier run counted.")]
 Minutes = Annotated[float | None, typer.Option(min=0, help="No trial begins after so many.")]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also as a page with figures.")]
 Folder = Annotated[Path, typer.Option(help="Everything is made in there.")]

@@ -41,6 +41,7 @@ ONE_DOOR = {  # outside system -> the only files that import it
     "duckdb": {"pipelines/database.py"},
     "fastapi": {"serving/api.py"},
     "implicit": {"recsys/baselines.py"},
+    "jinja2": {"pipelines/page.py"},
     "lightgbm": {"recsys/ranker.py"},
     "matplotlib": {"pipelines/figures.py"},
     "mlflow": {"pipelines/tracking.py"},

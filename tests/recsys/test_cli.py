@@ -133,23 +133,26 @@ def test_every_problem_of_the_input_is_a_line(recsys, tmp_path):
     options = ["--set", "data.events=nowhere", "--set", "data.items=items.parquet"]
     code, out, err = recsys("validate", *options, "--set", 'data.text=["titel"]')
     assert (code, out) == (2, "")
-    assert len(err.splitlines()) == 1 + 2  # what was found, then the missing table and column
+    progress, *lines = err.splitlines()
+    assert progress == "validate: check the tables"
+    assert len(lines) == 1 + 2  # what was found, then the missing table and column
     assert "nowhere" in err and "titel" in err
 
 
 def test_good_input_is_counted(recsys, tmp_path):
     items = {"item_id": [1, 2], "title": ["a [1]", "b"]}
-    moments = ["2026-01-31T12:00:00Z", "2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z"]
-    events = {"user_id": [1, 1, 2], "item_id": [1, 2, 1], "timestamp": moments}
+    moments = [f"2026-01-{day}T12:00:00Z" for day in (28, 29, 30, 31)]
+    events = {"user_id": [1, 1, 2, 2], "item_id": [1, 2, 1, 2], "timestamp": moments}
     pq.write_table(pa.table(items), tmp_path / "items.parquet")
     pq.write_table(pa.table(events), tmp_path / "events.parquet")
     (tmp_path / "run.toml").write_text("[data]\nevents='events.parquet'\nitems='items.parquet'")
-    code, out, _ = recsys("validate")  # finds ./run.toml
+    options = ["--html", "pages/data.html", "--set", "split.share=0.25"]
+    code, out, _ = recsys("validate", *options)  # finds ./run.toml
     assert code == 0
-    rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
-    found = {name.strip(): value.strip() for _, name, value, _ in rows}
-    assert (found["n events"], found["n users"], found["n items"]) == ("3", "2", "2")
-    assert found["first moment"] == "2026-01-31 12:00:00"
+    assert "4 rows of events: 4 kept, of 2 users and 2 items" in out
+    assert "2026-01-28 to 2026-01-31: 4 days" in out
+    page = (tmp_path / "pages" / "data.html").read_text()
+    assert "4 rows of events: 4 kept" in page and page.count("<svg") == 3
 
 
 @pytest.mark.parametrize(
