@@ -11,6 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine
 
+import httpx
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -136,3 +137,27 @@ def find_model(config: RunConfig, uri: str) -> tuple[Registered, Path]:
     alias = asked if by_alias else ""
     registered = Registered(resolved, name, str(found.version), alias, str(found.run_id))
     return registered, folder / "data" / "model" if (folder / "data").exists() else folder
+
+
+def reach(config: RunConfig) -> str:
+    """Say what is at the configured store; nothing is made there.
+
+    Raises:
+        ConfigError: it does not answer.
+    """
+    uri = config.tracking_uri
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not file.exists():
+        return f"{uri}: made by the first training"
+    try:
+        if uri.startswith(("http://", "https://")):
+            httpx.get(f"{uri.rstrip('/')}/health", timeout=5).raise_for_status()
+            return f"{uri} answers"
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        models = MlflowClient(uri, uri).search_registered_models()
+    except Exception as error:  # of httpx, MLflow or the database below it: all say the same here
+        first = (str(error).splitlines() or [""])[0]
+        raise ConfigError(
+            f"tracking.uri: {uri} does not answer ({first}); start it, or correct the address"
+        ) from error
+    return f"{uri}: {len(models)} registered models"

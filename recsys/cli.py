@@ -6,24 +6,22 @@ that publish, rollback, releases and serve need the base install alone (serve al
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from recsys import options as opt
 from recsys.errors import RecsysError
-from recsys.terminal import facts_table, say
+from recsys.terminal import facts_table, refusal, say
 
 if TYPE_CHECKING:
     from pipelines.settings import RunConfig
     from serving.settings import ServingConfig
-
-# Module -> the extra that brings it, where it is not "train".
-EXTRAS = {"fastapi": "serve", "uvicorn": "serve", "redis": "redis", "ray": "ray", "optuna": "tune"}
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None,  # rich: 0.2 s more for help
@@ -44,18 +42,12 @@ def main() -> None:
         if end.code == 130:  # Ctrl-C
             typer.echo("stopped; run the same command again to go on", err=True)
         raise
-    except (RecsysError, ServingError) as error:
-        _refuse(str(error))
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").split(".")[0]
-        if missing in ("recsys", "features", "pipelines", "serving"):
+    except Exception as error:
+        message = refusal(error, (RecsysError, ServingError))
+        if message is None:
             raise
-        extra = EXTRAS.get(missing, "train")
-        _refuse(f"{missing} is not installed; pip install 'recsys-text[{extra}]'")
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _refuse(f"{error.filename}: {error.strerror}")
+        typer.echo(f"recsys: {message}", err=True)
+        raise SystemExit(2) from None
 
 
 @app.command(epilog="Example: recsys validate -c run.toml --html data.html")
@@ -72,6 +64,18 @@ def validate(config: opt.Config = None, set_: opt.Set = None, html: opt.Html = N
     if html is not None:
         write_data_page(profile, html, datetime.now(UTC))
         say(f"the same with figures: {html}")
+
+
+@app.command(epilog="Example: recsys doctor -c run.toml")
+def doctor(config: opt.Config = None, set_: opt.Set = None) -> None:
+    """Check this machine: packages, threads, encoder, disk, stores."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # is what we need here already?
+    from serving.doctor import examine
+
+    findings = examine(_config_file(config), set_ or ())
+    say(*(one.line for one in findings))
+    if not all(one.is_ok for one in findings):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: recsys prepare -c run.toml --set data.memory_limit=8GB")
@@ -281,11 +285,6 @@ def _serving_config(
     from serving.config import load_serving
 
     return load_serving(_config_file(config), overrides or (), **options)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"recsys: {message}", err=True)
-    raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the command line prints: lines as they are, tables as wide as the terminal."""
+"""What the command line prints: lines as they are, tables as wide as the terminal, and refusals."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import typer
+
+from recsys.errors import out_of_space
+
+# Module -> the extra that brings it, where it is not "train".
+EXTRAS = {"fastapi": "serve", "uvicorn": "serve", "redis": "redis", "ray": "ray", "optuna": "tune"}
 
 
 def say(*things: Any) -> None:
@@ -35,6 +40,29 @@ def facts_table(title: str, values: dict[str, Any]) -> Any:
             lines = [_plain(one, is_moment) for one in several]
         table.add_row(name.replace("_", " "), escape("\n".join(lines)))
     return table
+
+
+def refusal(error: Exception, on_purpose: tuple[type[Exception], ...]) -> str | None:
+    """Say what a user can do about an error; None for one that is a bug.
+
+    Args:
+        error: what ended a command.
+        on_purpose: errors whose message is for the user as it is.
+    """
+    if isinstance(error, on_purpose):
+        return str(error)
+    if out_of_space(error):
+        where = getattr(error, "filename", None) or "run_dir, or where temporary files are"
+        return f"no space left on the disk ({where}); make room and run the same command again"
+    if isinstance(error, ModuleNotFoundError):
+        missing = (error.name or "").split(".")[0]
+        if missing in ("recsys", "features", "pipelines", "serving"):
+            return None
+        extra = EXTRAS.get(missing, "train")
+        return f"{missing} is not installed; pip install 'recsys-text[{extra}]'"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return None
 
 
 def _plain(value: Any, is_moment: bool) -> str:

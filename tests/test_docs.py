@@ -25,7 +25,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 RUN_IN_ORDER = [ROOT / "README.md"]
-RUN_IN_ORDER += [ROOT / "docs" / f"{name}.md" for name in ("quickstart", "data", "operations")]
+RUN_IN_ORDER += [
+    ROOT / "docs" / f"{name}.md" for name in ("quickstart", "data", "operations", "troubleshooting")
+]
 SMALL = """
 [encoder]
 max_tokens = 16
@@ -133,7 +135,18 @@ def test_every_fault_of_the_input_is_explained():
     assert rows >= ERRORS.keys() | WARNINGS.keys()
 
 
-def test_every_message_that_is_explained_can_be_said():
+def test_every_fault_of_the_input_is_a_heading_of_the_troubleshooting_page():
+    text = (ROOT / "docs/troubleshooting.md").read_text()
+    refused, taken, run = (
+        re.findall(r"^### (.+)$", part, re.MULTILINE) for part in text.split("\n## ")[1:]
+    )
+    assert (set(refused), set(taken)) == (ERRORS.keys(), WARNINGS.keys())
+    assert len(run) >= 6
+    assert [one for one in run if not any(one in text for text in all_that_is_said())] == []
+
+
+def all_that_is_said() -> set[str]:
+    """Return every string in our code, "…" where a value stands."""
     said = set()
     for room in ("recsys", "features", "pipelines", "serving"):
         for path in (ROOT / room).rglob("*.py"):
@@ -143,6 +156,11 @@ def test_every_message_that_is_explained_can_be_said():
                     said.add("".join(part if isinstance(part, str) else "…" for part in parts))
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                     said.add(node.value)
+    return said
+
+
+def test_every_message_that_is_explained_can_be_said():
+    said = all_that_is_said()
     text = (ROOT / "docs/operations.md").read_text().split("## What a message means")[1]
     messages = [row[0].strip("`") for row in cells(text)[1:]]
     assert len(messages) > 20

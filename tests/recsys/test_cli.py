@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from recsys import cli
+from recsys.terminal import EXTRAS
 from serving.release import Model, part_path, seal, write_fallback, write_part
 from serving.stores import SqliteReader
 
@@ -83,7 +84,7 @@ def test_the_help_of_a_command_has_an_example_that_is_right(recsys, name):
 
 def test_a_summary_is_whole_in_the_list_of_commands(recsys):
     code, out, _ = recsys("--help")
-    assert code == 0 and all(name in out for name in TOP) and len(TOP) == 12
+    assert code == 0 and all(name in out for name in TOP) and len(TOP) == 13
     assert "..." not in out.partition("Commands:")[2]
 
 
@@ -179,7 +180,7 @@ def test_every_module_that_is_not_of_the_training_extra_names_its_own():
     extras = project["optional-dependencies"]
     brought = {needs.split(">")[0]: extra for extra, all_ in extras.items() for needs in all_
                if extra not in ("train", "dev", "demo")}  # fmt: skip
-    assert brought == cli.EXTRAS
+    assert brought == EXTRAS
 
 
 def test_ctrl_c_says_how_to_go_on(recsys, monkeypatch):
