@@ -25,9 +25,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 RUN_IN_ORDER = [ROOT / "README.md"]
-RUN_IN_ORDER += [
-    ROOT / "docs" / f"{name}.md" for name in ("quickstart", "data", "operations", "troubleshooting")
-]
+RUN_IN_ORDER += [ROOT / "docs" / f"{name}.md" for name in ("quickstart", "data", "operations")]
 SMALL = """
 [encoder]
 max_tokens = 16
