@@ -24,7 +24,6 @@ from pipelines.database import (
     open_database,
 )
 from recsys.dataset import DAY
-from recsys.errors import out_of_space
 from recsys.reading import (
     MatchedTable,
     column_probes,
@@ -147,7 +146,7 @@ def read_inputs(
                 found = [Fault("is read by nothing yet", name)]
             faults += found
         except (DatabaseError, pa.ArrowException) as error:
-            if isinstance(error, OutOfMemory) or out_of_space(error):
+            if isinstance(error, OutOfMemory):
                 raise
             faults.append(Fault("cannot be read", name, example=str(error).splitlines()[0]))
     names = {k: str(v) if isinstance(v, str | Path) else "in memory" for k, v in sources.items()}
