@@ -15,6 +15,7 @@ from recsys.errors import ConfigError
 
 IN_THE_TABLE = {"pair_price_ratio", "pair_last_similarity", "pair_best_similarity",
                 "pair_best_frozen_similarity"}  # fmt: skip
+OF_TEXTS = {"item_text_neighbours", "item_text_conversion"}  # of `neighbour_features`
 NOT_OFFERED = {"popularity", "trending"}  # item_popularity_rank and item_trend say the same
 
 
@@ -38,7 +39,7 @@ def test_a_family_is_what_its_file_computes(scene):
     pair = pair_features(past, rows, scene.moment, scene.items, 0.5, dated)
     computed = {
         "user": set(user_features(past, scene.moment, dated)),
-        "item": set(item_features(scene.state, scene.items, dated)),
+        "item": set(item_features(scene.state, scene.items, dated)) | OF_TEXTS,
         "pair": set(pair) | IN_THE_TABLE,
         "source": set(source_features(rows)) - NOT_OFFERED,
     }

@@ -28,6 +28,17 @@ def of_group(rows, group, item):
     return sum(DECAY**back for back in alike) / total if total else 0, min(alike, default=np.nan)
 
 
+def place_of(rows, category, item):
+    """Place of the item's category among those of what was taken, by faded weight."""
+    faded = {}
+    for row in rows:
+        faded[category[row[2]]] = faded.get(category[row[2]], 0) + DECAY ** row[5]
+    faded.pop(-1, None)
+    if category[item] not in faded:
+        return np.nan
+    return 1 + sum(weight > faded[category[item]] for weight in faded.values())
+
+
 def test_every_feature_is_what_a_loop_finds(scene):
     items = scene.items
     table = pair_features(scene.past, scene.candidates, scene.moment, items, DECAY, scene.dated)
@@ -45,11 +56,18 @@ def test_every_feature_is_what_a_loop_finds(scene):
             "pair_category_back": category[1],
             "pair_brand_share": brand[0],
             "pair_brand_back": brand[1],
+            "pair_interest_place": place_of(taken, items.category, item),
         }
         if scene.dated:
             ago = sorted(scene.days_ago(request, one) for one in mine)
             gap = (ago[-1] - ago[0]) / (len(ago) - 1) if len(ago) > 1 else np.nan
             expected["pair_idle_days"] = ago[0] if ago else np.nan
+            for name, group in (("category", items.category), ("brand", items.brand)):
+                alike = [scene.days_ago(request, one) for one in taken
+                         if group[one[2]] == group[item]]  # fmt: skip
+                for days in (28, 91):
+                    lately = sum(ago <= days for ago in alike)
+                    expected[f"pair_{name}_{days}d"] = np.nan if group[item] < 0 else lately
             expected["pair_due"] = ago[0] / np.maximum(gap, 1.0) if ago else np.nan
         found = {name: values[row] for name, values in table.items()}
         assert found == pytest.approx(expected, nan_ok=True, rel=1e-6)
