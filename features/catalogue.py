@@ -23,6 +23,7 @@ class Feature:
     dated: bool = False  # needs dates: off where events only have an order
     text: bool = False  # computed from text: off in `ranker_without_text`
     optional: bool = False  # of an optional source: off while the source's quota is 0
+    session: bool = False  # needs sessions: off where the log does not say what a session is
 
     @property
     def source(self) -> str:
@@ -30,7 +31,7 @@ class Feature:
         return self.name.removesuffix("_rank") if self.optional else ""
 
 
-FLAGS = ("dated", "text", "optional")
+FLAGS = ("dated", "text", "optional", "session")
 
 
 def _family(family: str, *rows: tuple[str, str, str, str]) -> tuple[Feature, ...]:
@@ -53,6 +54,7 @@ CATALOGUE: tuple[Feature, ...] = (
         ("user_age_days", "days", "dated", "since the user's first event"),
         ("user_gap_days", "days", "dated", "mean gap between the user's active days"),
         ("user_price", "price", "", "mean price the user paid"),
+        ("user_session_items", "items", "session", "distinct items taken in the last session"),
     ),
     *_family(
         "item",
@@ -97,6 +99,13 @@ CATALOGUE: tuple[Feature, ...] = (
         ("pair_brand_back", "days or events", "", "since the user last took from its brand"),
         ("pair_brand_28d", "events", "dated", "taken of its brand in the last 28 days"),
         ("pair_brand_91d", "events", "dated", "taken of its brand in the last 91 days"),
+        ("pair_in_last_session", "yes or no", "session", "taken in the user's last session"),
+        (
+            "pair_last_session_category",
+            "share",
+            "session",
+            "of the distinct items of that session, in its category",
+        ),
         ("pair_price_ratio", "log ratio", "", "item price over the mean price the user paid"),
         ("pair_last_similarity", "cosine", "text", "tuned text of the item and of the last one"),
         ("pair_best_similarity", "cosine", "text", "tuned text, best match in the last items"),
@@ -150,6 +159,7 @@ def active_features(
     off: Collection[str] = (),
     with_text: bool = True,
     switched_on: Collection[str] = (),
+    with_sessions: bool = False,
 ) -> tuple[str, ...]:
     """Return the names of the features in use, in column order.
 
@@ -158,6 +168,7 @@ def active_features(
         off: features not to use.
         with_text: whether text may be read.
         switched_on: the optional sources in use; features of the others do not exist.
+        with_sessions: whether the log says what a session is.
 
     Raises:
         ConfigError: `off` names a feature that does not exist.
@@ -173,5 +184,6 @@ def active_features(
         if feature.name not in off
         and (dated or not feature.dated)
         and (with_text or not feature.text)
+        and (with_sessions or not feature.session)
         and (not feature.optional or feature.source in switched_on)
     )

@@ -28,13 +28,15 @@ class Past:
     back: np.ndarray  # (n_events,) int64
     total: np.ndarray  # (n_requests,) int64: all events before the request, also beyond `limit`
     first: np.ndarray  # (n_requests,) int64 moment of the user's first event, 0 where none
+    session: np.ndarray | None = None  # (n_events,) int64, -1 = unknown; None: the log has none
 
     def keep(self, mask: np.ndarray) -> Past:
         """Return the past with only the events where `mask` holds; requests and totals stay."""
         kept = np.concatenate([[0], np.cumsum(mask)])
         return Past(kept[self.indptr], self.request[mask], self.item[mask], self.moment[mask],
                     self.grade[mask], self.price[mask], self.back[mask], self.total,
-                    self.first)  # fmt: skip
+                    self.first,
+                    None if self.session is None else self.session[mask])  # fmt: skip
 
 
 def past_of(log: Log, user: np.ndarray, moment: np.ndarray, unit: int, limit: int) -> Past:
@@ -62,7 +64,8 @@ def past_of(log: Log, user: np.ndarray, moment: np.ndarray, unit: int, limit: in
     passed = np.concatenate([[0], np.cumsum(begins_day)])
     back = passed[indptr[1:]][request] - passed[1:]
     return Past(indptr, request, log.item[at], when, grade, log.price[at], back,
-                ends - starts, first)  # fmt: skip
+                ends - starts, first,
+                None if log.session is None else log.session[at])  # fmt: skip
 
 
 def new_days(row: np.ndarray, day: np.ndarray) -> np.ndarray:
