@@ -18,6 +18,7 @@ from recsys.candidates import items_of_texts
 from recsys.neighbours import Neighbours, nearest_rows
 
 NEAREST_TEXTS = 10  # other texts that say how a text may do
+AMONG_TEXTS = 6_000  # texts that they are looked for among, spread evenly over all
 RECENCY_DECAY = 0.9  # of the untrained pooling: how much less each older item counts
 
 
@@ -72,7 +73,7 @@ class TextModel:
     @cached_property
     def nearest(self) -> np.ndarray:
         """(n_texts, n_nearest) int64 rows of the other texts with the largest tuned cosine."""
-        return nearest_rows(self.tuned, NEAREST_TEXTS)
+        return nearest_rows(self.tuned, NEAREST_TEXTS, AMONG_TEXTS)
 
     def users(self, past_items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (frozen, tuned) user vectors (n, dim) of past items (n, history), -1 = none."""

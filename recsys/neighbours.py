@@ -73,22 +73,30 @@ def _alike(counts: np.ndarray) -> list[np.ndarray]:
     return parts
 
 
-def nearest_rows(vectors: np.ndarray, keep: int) -> np.ndarray:
-    """Find the other rows with the largest products: (n, most) int64, most = min(keep, n - 1).
+def nearest_rows(vectors: np.ndarray, keep: int, most: int) -> np.ndarray:
+    """Find the other rows with the largest products, nearest first.
 
-    Exact, so it takes time with the square of the rows: 1.5 s for 12,000 of 384 numbers.
+    Exact among `most` rows spread evenly over all; with more rows than that it takes time with
+    their number, not its square: 0.9 s for 12,000 of 384 numbers among 6,000, one thread.
 
     Args:
         vectors: (n, dim) float32.
-        keep: how many of each row.
+        keep: how many of each row; fewer where there are not so many.
+        most: how many rows are looked at.
+
+    Returns:
+        (n, n_nearest) int64.
     """
-    table, most = torch.from_numpy(vectors), min(keep, len(vectors) - 1)
-    nearest = torch.empty(len(table), max(most, 0), dtype=torch.int64)
-    for start in range(0, len(table), BLOCK_ROWS):
-        product = table[start : start + BLOCK_ROWS] @ table.T
-        product.diagonal(start).fill_(float("-inf"))  # a row is no neighbour of its own
-        nearest[start : start + BLOCK_ROWS] = torch.topk(product, max(most, 0)).indices
-    return nearest.numpy()
+    n = len(vectors)
+    table, among = torch.from_numpy(vectors), torch.arange(min(n, most)) * n // min(n, most)
+    some = table[among]
+    near = torch.empty(n, min(keep, len(among) - 1), dtype=torch.int64)
+    for start in range(0, n, BLOCK_ROWS):
+        product = table[start : start + BLOCK_ROWS] @ some.T
+        own = torch.arange(start, start + len(product))[:, None] == among
+        product.masked_fill_(own, float("-inf"))
+        near[start : start + BLOCK_ROWS] = among[torch.topk(product, near.shape[1]).indices]
+    return near.numpy()
 
 
 def taken_matrix(

@@ -88,6 +88,32 @@ def test_an_item_is_due_after_its_mean_gap_of_at_least_a_day(hours, gap_days):
     assert table["pair_due"].tolist() == pytest.approx([(10 - last) / gap_days])
 
 
+def days_of(days, category):
+    """Describe item i of category[i] on day 100 to a user who took it on day days[i]."""
+    n = len(days)
+    log = Log(np.array([1]), np.array([0, n]), np.arange(n, dtype=np.int32),
+              (np.array(days) * DAY).astype(np.int64), np.ones(n, np.int8), np.ones(n, np.float32),
+              np.ones(n, np.float32))  # fmt: skip
+    moment, codes = np.array([100 * DAY]), np.array(category, np.int32)
+    items = Items(*[np.zeros(n)] * 3, codes, np.full(n, -1, np.int32), *[np.zeros(n)] * 3)
+    every = Candidates(np.zeros(n, np.int64), np.arange(n), {}, {})
+    past = past_of(log, np.array([1]), moment, DAY, 99)
+    return pair_features(past, every, moment, items, DECAY, dated=True)
+
+
+def test_the_windows_of_a_category_take_their_start():
+    table = days_of([9 - 1 / 24, 9, 72 - 1 / 24, 72, 99], [0] * 5)
+    assert table["pair_category_28d"].tolist() == [2] * 5
+    assert table["pair_category_91d"].tolist() == [4] * 5
+    assert np.isnan(table["pair_brand_28d"]).all()  # no brand
+
+
+def test_categories_of_one_weight_share_the_better_place():
+    # the last day: 0 and 1 once each; the day before: 2 twice, each worth half; before that: 3
+    table = days_of([90, 91, 91, 92, 92], [3, 2, 2, 0, 1])
+    assert table["pair_interest_place"].tolist() == [4, 1, 1, 1, 1]
+
+
 def test_groups_that_share_no_code_never_match(scene):
     alone = replace(scene.items, category=np.arange(9, dtype=np.int32))
     none = replace(scene.items, category=np.full(9, -1, np.int32))
