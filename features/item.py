@@ -84,14 +84,12 @@ def neighbour_features(state: ItemState, items: Items, texts: TextModel) -> dict
     n_texts = len(texts.tuned)
     share = state.popularity / max(state.popularity.sum(), 1e-12)
     of_text = np.bincount(texts.text_of_item, share, minlength=n_texts)
-    n_items = np.bincount(texts.text_of_item, minlength=n_texts)
-    sold = np.bincount(
-        texts.text_of_item, conversion(state, items), minlength=n_texts
-    ) / np.maximum(n_items, 1)
+    converted = np.bincount(texts.text_of_item, conversion(state, items), minlength=n_texts)
+    sold = converted / np.maximum(np.bincount(texts.text_of_item, minlength=n_texts), 1)
     near = texts.nearest[texts.text_of_item]
     with np.errstate(invalid="ignore"):  # only one text has no others
-        popularity, converted = (each[near].sum(1) / near.shape[1] for each in (of_text, sold))
+        popular, selling = (each[near].sum(1) / near.shape[1] for each in (of_text, sold))
     return {
-        "item_text_neighbours": np.log10(popularity + 1e-9),
-        "item_text_conversion": converted,
+        "item_text_neighbours": np.log10(popular + 1e-9),
+        "item_text_conversion": selling,
     }

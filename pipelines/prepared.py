@@ -31,7 +31,7 @@ from recsys.schema import Column, Table
 from recsys.split import Protocol, Windows
 
 DETAILS = {"value": np.nan, "position": -1}  # of events, few read them -> what says "unknown"
-ABSENT = DETAILS | {"session": -1}
+ABSENT = DETAILS | {"session": -1}  # sessions are read wherever the table has them: for features
 VERSION = 5  # of layout and windows; a folder of another version is prepared anew
 
 
