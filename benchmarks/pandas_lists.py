@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from features.pair import LAST_ITEMS, RECENT_DAYS
+from features.pair import LAST_ITEMS
 from features.table import RANKED
 from features.user import HALF_LIFE_DAYS
 from pipelines.recommender import LOOK_BACK, Method, Snapshot
@@ -265,17 +265,9 @@ def of_pairs(tables: Tables, looked: Looked, table: pd.DataFrame) -> pd.DataFram
         )
         table = table.merge(of_kind, on=["user", kind], how="left")
         table[share] = table[share].fillna(0) / table["total"]
-        new = [share, back]
-        if tables.method.dated:
-            for days in RECENT_DAYS:
-                lately = kinds[kinds["moment"] >= tables.moment - days * DAY]
-                size = lately.groupby(["user", kind]).size().rename(f"pair_{kind}_{days}d")
-                table = table.merge(size.reset_index(), on=["user", kind], how="left")
-                table[size.name] = table[size.name].fillna(0)
-                new.append(size.name)
         if kind == "category":
             place = of_kind[of_kind[kind] >= 0].groupby("user")[share].rank("min", ascending=False)
             of_kind["pair_interest_place"] = place
             table = table.merge(of_kind.drop(columns=[share, back]), on=["user", kind], how="left")
-        table.loc[table[kind] < 0, new] = np.nan
+        table.loc[table[kind] < 0, [share, back]] = np.nan
     return table

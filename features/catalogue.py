@@ -93,12 +93,8 @@ CATALOGUE: tuple[Feature, ...] = (
         ("pair_category_share", "share", "", "of the user's decayed events, in its category"),
         ("pair_category_back", "days or events", "", "since the user last took from its category"),
         ("pair_interest_place", "place", "", "of its category among the user's, 1 = most taken"),
-        ("pair_category_28d", "events", "dated", "taken from its category in the last 28 days"),
-        ("pair_category_91d", "events", "dated", "taken from its category in the last 91 days"),
         ("pair_brand_share", "share", "", "of the user's decayed events, of its brand"),
         ("pair_brand_back", "days or events", "", "since the user last took from its brand"),
-        ("pair_brand_28d", "events", "dated", "taken of its brand in the last 28 days"),
-        ("pair_brand_91d", "events", "dated", "taken of its brand in the last 91 days"),
         ("pair_in_last_session", "yes or no", "session", "taken in the user's last session"),
         (
             "pair_last_session_category",

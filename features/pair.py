@@ -10,7 +10,6 @@ from recsys.candidates import Candidates
 from recsys.dataset import DAY, Items
 
 LAST_ITEMS = 10  # past items whose text is compared with a candidate's
-RECENT_DAYS = (28, 91)  # windows that events of a category or brand are counted in
 
 
 def pair_features(
@@ -27,8 +26,7 @@ def pair_features(
         dated: whether moments are microseconds.
     """
     taken, shown = past.keep(past.grade > 0), past.keep(past.grade == 0)
-    days_ago = (moment[taken.request] - taken.moment) / DAY  # read only where there are dates
-    table = _of_the_item(taken, shown, candidates, len(items), days_ago, dated)
+    table = _of_the_item(taken, shown, candidates, moment, len(items), dated)
     weight = decay**taken.back
     total = np.bincount(taken.request, weight, minlength=len(moment))[candidates.request]
     for name, group in (("category", items.category), ("brand", items.brand)):
@@ -39,10 +37,6 @@ def pair_features(
             f"pair_{name}_share": found.look_up(weights, 0) / np.maximum(total, 1e-12),
             f"pair_{name}_back": found.look_up(back, np.nan),
         }
-        if dated:
-            for days in RECENT_DAYS:
-                lately = found.sums((days_ago <= days).astype(float))
-                columns[f"pair_{name}_{days}d"] = found.look_up(lately, 0)
         if name == "category":
             place = _places(found.keys // _span(group), weights)
             columns["pair_interest_place"] = found.look_up(place, np.nan)
@@ -82,8 +76,7 @@ def text_similarity(
 
 
 def _of_the_item(
-    taken: Past, shown: Past, candidates: Candidates, n_items: int, days_ago: np.ndarray,
-    dated: bool,
+    taken: Past, shown: Past, candidates: Candidates, moment: np.ndarray, n_items: int, dated: bool
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Describe each candidate row by what the user did with this very item."""
     asked = candidates.request * n_items + candidates.item
@@ -96,6 +89,7 @@ def _of_the_item(
         "pair_back": found.look_up(found.least(taken.back.astype(float)), np.nan),
     }
     if dated:
+        days_ago = (moment[taken.request] - taken.moment) / DAY
         newest = found.look_up(found.least(days_ago), np.nan)
         oldest = -found.look_up(found.least(-days_ago), np.nan)
         gap = np.where(count > 1, (oldest - newest) / np.maximum(count - 1, 1), np.nan)
