@@ -43,8 +43,9 @@ LightGBM treats as missing.
 *Needs*: a feature that needs **dates** is off where events only have an order; one that needs
 **text** is off in `ranker_without_text`, the model that shows what text is worth; one that needs a
 **quota** is of a candidate source that is off, and not computed, until the configuration gives it a
-quota. Switch features off by name with `features.off`. The names travel with the model: what it was
-trained with is what it is served with, and code that does not know one of them refuses to load it.
+quota; one that needs **sessions** is off where the events have no `session_id`. Switch features off
+by name with `features.off`. The names travel with the model: what it was trained with is what it is
+served with, and code that does not know one of them refuses to load it.
 """
 CONFIG = """\
 # Configuration
@@ -70,7 +71,12 @@ def features_page() -> str:
         lines += [f"## {family.capitalize()}", "", *_head("feature", "unit", "meaning", "needs")]
         for feature in CATALOGUE:
             if feature.family == family:
-                flags = {"dates": feature.dated, "text": feature.text, "quota": feature.optional}
+                flags = {
+                    "dates": feature.dated,
+                    "text": feature.text,
+                    "quota": feature.optional,
+                    "sessions": feature.session,
+                }
                 needs = [word for word, needed in flags.items() if needed]
                 lines.append(_row(f"`{feature.name}`", feature.unit, feature.meaning,
                                   ", ".join(needs)))  # fmt: skip

@@ -23,6 +23,7 @@ class Feature:
     dated: bool = False  # needs dates: off where events only have an order
     text: bool = False  # computed from text: off in `ranker_without_text`
     optional: bool = False  # of an optional source: off while the source's quota is 0
+    session: bool = False  # needs sessions: off where the log does not say what a session is
 
     @property
     def source(self) -> str:
@@ -30,7 +31,7 @@ class Feature:
         return self.name.removesuffix("_rank") if self.optional else ""
 
 
-FLAGS = ("dated", "text", "optional")
+FLAGS = ("dated", "text", "optional", "session")
 
 
 def _family(family: str, *rows: tuple[str, str, str, str]) -> tuple[Feature, ...]:
@@ -48,10 +49,12 @@ CATALOGUE: tuple[Feature, ...] = (
         ("user_recent_items", "items", "", "distinct items among the events looked back on"),
         ("user_repeat_share", "share", "", "of those events, how many took an item again"),
         ("user_events_28d", "events", "dated", "events in the 28 days before the request"),
+        ("user_decayed", "events", "dated", "what the user took, each halved every 30 days"),
         ("user_idle_days", "days", "dated", "since the user's last event"),
         ("user_age_days", "days", "dated", "since the user's first event"),
         ("user_gap_days", "days", "dated", "mean gap between the user's active days"),
         ("user_price", "price", "", "mean price the user paid"),
+        ("user_session_items", "items", "session", "distinct items taken in the last session"),
     ),
     *_family(
         "item",
@@ -59,9 +62,12 @@ CATALOGUE: tuple[Feature, ...] = (
         ("item_users", "users", "", "distinct users who took it"),
         ("item_repeat_share", "share", "", "of those users, how many took it at least twice"),
         ("item_negative_share", "share", "", "of its events, how many were shown-only or disliked"),
+        ("item_conversion", "share", "", "of its events, those of grade 2 and more, shrunk"),
+        ("item_taken_share", "share", "", "of its events, shown ones too, those taken, shrunk"),
         ("item_events_7d", "events", "dated", "events in the last 7 days"),
         ("item_events_28d", "events", "dated", "events in the last 28 days"),
         ("item_events_91d", "events", "dated", "events in the last 91 days"),
+        ("item_decayed_7d", "events", "dated", "events, each halved every 7 days"),
         ("item_trend", "ratio", "dated", "events a day, last 7 days over last 91, smoothed"),
         ("item_popularity_share", "share", "", "of all decayed events, this item's, as a log10"),
         ("item_popularity_rank", "share", "", "place by recent popularity, 0 = most popular"),
@@ -69,6 +75,13 @@ CATALOGUE: tuple[Feature, ...] = (
         ("item_idle_days", "days", "dated", "since the item's last event"),
         ("item_price", "price", "", "catalogue price, or the mean price paid"),
         ("item_category_share", "share", "", "the item's share of its category's decayed events"),
+        (
+            "item_text_neighbours",
+            "share",
+            "text",
+            "mean recent popularity of the 10 nearest other texts, as a log10",
+        ),
+        ("item_text_conversion", "share", "text", "mean `item_conversion` of these texts"),
     ),
     *_family(
         "pair",
@@ -79,8 +92,16 @@ CATALOGUE: tuple[Feature, ...] = (
         ("pair_due", "ratio", "dated", "days since last taken over the user's mean gap for it"),
         ("pair_category_share", "share", "", "of the user's decayed events, in its category"),
         ("pair_category_back", "days or events", "", "since the user last took from its category"),
+        ("pair_interest_place", "place", "", "of its category among the user's, 1 = most taken"),
         ("pair_brand_share", "share", "", "of the user's decayed events, of its brand"),
         ("pair_brand_back", "days or events", "", "since the user last took from its brand"),
+        ("pair_in_last_session", "yes or no", "session", "taken in the user's last session"),
+        (
+            "pair_last_session_category",
+            "share",
+            "session",
+            "of the distinct items of that session, in its category",
+        ),
         ("pair_price_ratio", "log ratio", "", "item price over the mean price the user paid"),
         ("pair_last_similarity", "cosine", "text", "tuned text of the item and of the last one"),
         ("pair_best_similarity", "cosine", "text", "tuned text, best match in the last items"),
@@ -134,6 +155,7 @@ def active_features(
     off: Collection[str] = (),
     with_text: bool = True,
     switched_on: Collection[str] = (),
+    with_sessions: bool = False,
 ) -> tuple[str, ...]:
     """Return the names of the features in use, in column order.
 
@@ -142,6 +164,7 @@ def active_features(
         off: features not to use.
         with_text: whether text may be read.
         switched_on: the optional sources in use; features of the others do not exist.
+        with_sessions: whether the log says what a session is.
 
     Raises:
         ConfigError: `off` names a feature that does not exist.
@@ -157,5 +180,6 @@ def active_features(
         if feature.name not in off
         and (dated or not feature.dated)
         and (with_text or not feature.text)
+        and (with_sessions or not feature.session)
         and (not feature.optional or feature.source in switched_on)
     )

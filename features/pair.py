@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from recsys.asof import Past, last_items, least_by_key, sums_by_key
+from recsys.asof import Past, last_items, match_keys, new_days
 from recsys.candidates import Candidates
 from recsys.dataset import DAY, Items
 
@@ -26,33 +26,21 @@ def pair_features(
         dated: whether moments are microseconds.
     """
     taken, shown = past.keep(past.grade > 0), past.keep(past.grade == 0)
-    n_items = len(items)
-    asked = candidates.request * n_items + candidates.item
-    key = taken.request * n_items + taken.item
-    count = sums_by_key(key, np.ones(len(key)), asked)
-    table = {
-        "pair_events": count,
-        "pair_negative": sums_by_key(
-            shown.request * n_items + shown.item, np.ones(len(shown.item)), asked
-        ),
-        "pair_back": least_by_key(key, taken.back.astype(float), asked),
-    }
+    table = _of_the_item(taken, shown, candidates, moment, len(items), dated)
     weight = decay**taken.back
     total = np.bincount(taken.request, weight, minlength=len(moment))[candidates.request]
     for name, group in (("category", items.category), ("brand", items.brand)):
-        known, group_asked = _group_keys(taken, candidates, group)
-        share = sums_by_key(known, weight, group_asked) / np.maximum(total, 1e-12)
-        back = least_by_key(known, taken.back.astype(float), group_asked)
+        found = match_keys(*_group_keys(taken, candidates, group))
+        weights, back = found.sums(weight), found.least(taken.back.astype(float))
         none = group[candidates.item] < 0
-        table[f"pair_{name}_share"] = np.where(none, np.nan, share)
-        table[f"pair_{name}_back"] = np.where(none, np.nan, back)
-    if dated:
-        days_ago = (moment[taken.request] - taken.moment) / DAY
-        newest = least_by_key(key, days_ago, asked)
-        oldest = -least_by_key(key, -days_ago, asked)
-        gap = np.where(count > 1, (oldest - newest) / np.maximum(count - 1, 1), np.nan)
-        table["pair_idle_days"] = newest
-        table["pair_due"] = newest / np.maximum(gap, 1.0)
+        columns = {
+            f"pair_{name}_share": found.look_up(weights, 0) / np.maximum(total, 1e-12),
+            f"pair_{name}_back": found.look_up(back, np.nan),
+        }
+        if name == "category":
+            place = _places(found.keys // _span(group), weights)
+            columns["pair_interest_place"] = found.look_up(place, np.nan)
+        table |= {name: np.where(none, np.nan, values) for name, values in columns.items()}
     return table
 
 
@@ -87,12 +75,50 @@ def text_similarity(
     return np.where(np.isinf(last), np.nan, last), np.where(np.isinf(best), np.nan, best)
 
 
+def _of_the_item(
+    taken: Past, shown: Past, candidates: Candidates, moment: np.ndarray, n_items: int, dated: bool
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Describe each candidate row by what the user did with this very item."""
+    asked = candidates.request * n_items + candidates.item
+    found = match_keys(taken.request * n_items + taken.item, asked)
+    seen = match_keys(shown.request * n_items + shown.item, asked)
+    count = found.look_up(found.sums(np.ones(len(taken.item))), 0)
+    table = {
+        "pair_events": count,
+        "pair_negative": seen.look_up(seen.sums(np.ones(len(shown.item))), 0),
+        "pair_back": found.look_up(found.least(taken.back.astype(float)), np.nan),
+    }
+    if dated:
+        days_ago = (moment[taken.request] - taken.moment) / DAY
+        newest = found.look_up(found.least(days_ago), np.nan)
+        oldest = -found.look_up(found.least(-days_ago), np.nan)
+        gap = np.where(count > 1, (oldest - newest) / np.maximum(count - 1, 1), np.nan)
+        table |= {"pair_idle_days": newest, "pair_due": newest / np.maximum(gap, 1.0)}
+    return table
+
+
 def _group_keys(
     taken: Past, candidates: Candidates, group: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (request, group) keys of past events and of candidates; no group never matches."""
-    span = int(group.max(initial=0)) + 2
+    span = _span(group)
     past_group, asked_group = group[taken.item].astype(np.int64), group[candidates.item]
     past_key = np.where(past_group < 0, -1, taken.request * span + past_group)
     asked_key = np.where(asked_group < 0, -2, candidates.request * span + asked_group)
     return past_key, asked_key
+
+
+def _span(group: np.ndarray) -> int:
+    """Return how far apart two requests' keys of one group are."""
+    return int(group.max(initial=0)) + 2
+
+
+def _places(request: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """(n,) float64 place of each value in its request, 1 = largest; equal ones share the best."""
+    order = np.lexsort((-value, request))
+    at, request, value = np.arange(len(order)), request[order], value[order]
+    first = np.maximum.accumulate(np.where(new_days(request, request), at, 0))
+    best = np.maximum.accumulate(np.where(new_days(request, value), at, 0))
+    places = np.empty(len(order))
+    places[order] = best - first + 1
+    return places

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from features.pair import pair_features, text_similarity
+from features.session import session_features
 from features.user import user_features
 from recsys.asof import Past
 from recsys.candidates import TEXT_SOURCES, Candidates
@@ -50,6 +51,8 @@ def feature_table(
     columns |= {name: value[item] for name, value in of_items.items()}
     columns |= pair_features(past, candidates, moment, items, decay, dated)
     columns |= source_features(candidates)
+    if past.session is not None:
+        columns |= session_features(past, candidates, items)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.log(columns["item_price"] / columns["user_price"])
     columns["pair_price_ratio"] = np.where(np.isfinite(ratio), ratio, np.nan)

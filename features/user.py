@@ -7,6 +7,8 @@ import numpy as np
 from recsys.asof import Past, counts_before, new_days
 from recsys.dataset import DAY
 
+HALF_LIFE_DAYS = 30.0  # of an event in `user_decayed`
+
 
 def user_features(past: Past, moment: np.ndarray, dated: bool) -> dict[str, np.ndarray]:
     """Describe each request's user; every array is (n_requests,) float, NaN = unknown.
@@ -39,8 +41,10 @@ def user_features(past: Past, moment: np.ndarray, dated: bool) -> dict[str, np.n
         oldest = np.full(n, np.nan)
         oldest[some] = days_ago[past.indptr[:-1][some]]
         [lately] = counts_before(past.request, past.moment, np.arange(n), moment, [28 * DAY])
+        faded = 0.5 ** ((moment[taken.request] - taken.moment) / DAY / HALF_LIFE_DAYS)
         table |= {
             "user_events_28d": lately.astype(float),
+            "user_decayed": np.bincount(taken.request, faded, minlength=n),
             "user_idle_days": idle,
             "user_age_days": age,
             "user_gap_days": _ratio(oldest - idle, active - 1),

@@ -41,8 +41,8 @@ def write_bucket(
     Args:
         folder: the one being prepared.
         i: of the bucket; buckets are written in ascending order.
-        rows: (n_events,) user_id, moment, item_code, event_type, value, price, position, grade,
-            weight and content (uint64, a hash of the user), sorted by the first two.
+        rows: (n_events,) user_id, moment, item_code, event_type, value, price, position, session,
+            grade, weight and content (uint64, a hash of the user), sorted by the first two.
         n_items: in the catalogue.
         dated: moments stay as they are; else they become positions, see `pipelines.prepared`.
         totals: of the buckets before this one.
@@ -63,6 +63,7 @@ def write_bucket(
         "event_type": rows["event_type"].dictionary_encode().combine_chunks(),
         "value": rows["value"].cast(pa.float32()),
         "position": rows["position"],
+        "session": rows["session"],
     }
     table: Table = pa.table(columns)
     pq.write_table(table, bucket_path(folder, i), compression="zstd")
@@ -111,7 +112,8 @@ def _content(user: Column, table: Table) -> int:
     names = [hashlib.md5(name.encode()).digest()[:8] for name in encoded.dictionary.to_pylist()]
     columns = [np.frombuffer(b"".join(names), np.uint64)[encoded.indices.to_numpy()]]
     columns += [table[n].to_numpy().astype(np.uint64) for n in ("item_code", "moment", "grade")]
-    columns.append(pc.fill_null(table["position"], -1).to_numpy().astype(np.uint64))
+    for name in ("position", "session"):
+        columns.append(pc.fill_null(table[name], -1).to_numpy().astype(np.uint64))
     for name in ("weight", "price", "value"):
         number = pc.fill_null(table[name], np.nan).to_numpy()
         columns.append(number.view(np.uint32).astype(np.uint64))

@@ -92,7 +92,10 @@ def rows_in_halves(run: Run, texts: tuple[Learned, Learned]) -> Halves:
     span, (first, second) = windows.span("valid"), texts
     names = {
         "full": active_features(
-            windows.dated, config.features.off, switched_on=config.candidates.switched_on
+            windows.dated,
+            config.features.off,
+            switched_on=config.candidates.switched_on,
+            with_sessions=run.prepared.manifest.has_sessions,
         )
     }
     check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)

@@ -173,7 +173,8 @@ def at_moment(
         embeddings: folder of the embedding cache; only new texts are encoded.
 
     Raises:
-        ConfigError: the model was trained with dates and the data has none, or the other way.
+        ConfigError: the model was trained with dates and the data has none, or the other way; or
+            with sessions and the data has none.
     """
     card, items = recommender.card, prepared.items()
     if prepared.windows.dated != card.dated:
@@ -181,6 +182,13 @@ def at_moment(
         raise ConfigError(
             f"{prepared.folder}: the data has {kind[prepared.windows.dated]}, the model was "
             f"trained on data with {kind[card.dated]}; train a model on this data"
+        )
+    if not prepared.manifest.has_sessions and any(
+        feature.session and feature.name in card.features for feature in CATALOGUE
+    ):
+        raise ConfigError(
+            f"{prepared.folder}: the events have no session_id, which the model was trained with; "
+            "map the column with data.columns.events.session_id, or train a model on this data"
         )
     texts, text_of_item = distinct_texts(items.text)
     frozen = encode_cached(recommender.frozen_encoder, texts, embeddings)

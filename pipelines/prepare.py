@@ -90,6 +90,8 @@ def prepare(
 # Events of one moment have no order. That of their item ids would be one: where only the last few
 # events count, it would always be the same items of a basket that do.
 BASKET_ORDER = "md5_number_lower(concat_ws(' ', user_id, item_hash))"
+# A session's number is a hash of its id: the same in any bucket, with no table of ids.
+SESSION = "CAST(md5_number_lower(session_id) >> 1 AS BIGINT)"
 
 
 def _write_events(con: Database, work: Path, inputs: Inputs, n_buckets: int, say: Say) -> Totals:
@@ -97,7 +99,7 @@ def _write_events(con: Database, work: Path, inputs: Inputs, n_buckets: int, say
     split = work / "split"
     events = (
         "SELECT *, md5_number_lower(CAST(user_id AS VARCHAR)) AS content, "
-        f"content % {n_buckets} AS bucket FROM ({inputs.events})"
+        f"{SESSION} AS session, content % {n_buckets} AS bucket FROM ({inputs.events})"
     )
     con.execute(f"COPY ({events}) TO {literal(str(split))} (FORMAT parquet, PARTITION_BY (bucket))")
     say(f"split into {n_buckets} buckets")
@@ -111,7 +113,7 @@ def _write_events(con: Database, work: Path, inputs: Inputs, n_buckets: int, say
         rows = con.sql(
             f"SELECT * FROM (SELECT DISTINCT * EXCLUDE (bucket) FROM {source} {limit}) "
             f"ORDER BY user_id, moment, {BASKET_ORDER}, "
-            "item_code, event_type, value, price, position",
+            "item_code, event_type, value, price, position, session",
             params=[files] if files else [],
         ).to_arrow_table()
         totals.copies += sum(pq.read_metadata(path).num_rows for path in files) - len(rows)

@@ -31,7 +31,8 @@ from recsys.schema import Column, Table
 from recsys.split import Protocol, Windows
 
 DETAILS = {"value": np.nan, "position": -1}  # of events, few read them -> what says "unknown"
-VERSION = 4  # of layout and windows; a folder of another version is prepared anew
+ABSENT = DETAILS | {"session": -1}  # sessions are read wherever the table has them: for features
+VERSION = 5  # of layout and windows; a folder of another version is prepared anew
 
 
 class Manifest(BaseModel):
@@ -60,6 +61,10 @@ class Manifest(BaseModel):
     @property
     def dated(self) -> bool:
         return self.windows.dated
+
+    @property
+    def has_sessions(self) -> bool:
+        return "session_id" in self.columns_used["events"]
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,13 @@ class Prepared:
         """Read the events of bucket `i`; with `details` also the `DETAILS` that the table has."""
         names = ["user_code", "item_code", "moment", "grade", "weight", "price"]
         more = self.manifest.columns_used["events"].keys() & DETAILS.keys() if details else set()
+        more = more | ({"session"} if self.manifest.has_sessions else set())
         table: Table = pq.read_table(bucket_path(self.folder, i), columns=[*names, *more])
         user, item, moment, grade, weight = (table[name].to_numpy() for name in names[:5])
         starts = np.flatnonzero(np.diff(user, prepend=-1))
         indptr = np.append(starts, len(user)).astype(np.int64)
         price = pc.fill_null(table["price"], np.nan).to_numpy()
-        columns = {name: pc.fill_null(table[name], DETAILS[name]).to_numpy() for name in more}
+        columns = {name: pc.fill_null(table[name], ABSENT[name]).to_numpy() for name in more}
         return Log(user[starts], indptr, item, moment, grade, weight, price, **columns)
 
     def buckets(self) -> Iterator[Log]:

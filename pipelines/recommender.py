@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from features.item import item_features
+from features.item import item_features, neighbour_features
 from features.table import feature_table
 from pipelines.explain import drivers, explain
 from recsys.asof import Past, past_of
@@ -96,7 +96,9 @@ def chunks(n_requests: int, n_items: int) -> Iterator[np.ndarray]:
 
 def snapshot_of(method: Method, state: ItemState, related: Related, texts: TextModel) -> Snapshot:
     """Put together what is known at the state's moment."""
-    return Snapshot(state, related, texts, item_features(state, method.items, method.dated))
+    of_items = item_features(state, method.items, method.dated)
+    of_items |= neighbour_features(state, method.items, texts)
+    return Snapshot(state, related, texts, of_items)
 
 
 def look(

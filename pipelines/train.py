@@ -85,9 +85,9 @@ def learn(
     """Train the encoder and the rankers, evaluate all models; return the model and the report."""
     config, stages, windows = run.config, run.stages, run.prepared.windows
     log = concat(run.prepared.logs())
-    sources = config.candidates.switched_on
+    more = config.candidates.switched_on, run.prepared.manifest.has_sessions
     names = {
-        name: active_features(windows.dated, config.features.off, name == "full", sources)
+        name: active_features(windows.dated, config.features.off, name == "full", *more)
         for name in ("full", "ranker_without_text")
     }
     check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)

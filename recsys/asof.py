@@ -28,13 +28,15 @@ class Past:
     back: np.ndarray  # (n_events,) int64
     total: np.ndarray  # (n_requests,) int64: all events before the request, also beyond `limit`
     first: np.ndarray  # (n_requests,) int64 moment of the user's first event, 0 where none
+    session: np.ndarray | None = None  # (n_events,) int64, -1 = unknown; None: the log has none
 
     def keep(self, mask: np.ndarray) -> Past:
         """Return the past with only the events where `mask` holds; requests and totals stay."""
         kept = np.concatenate([[0], np.cumsum(mask)])
         return Past(kept[self.indptr], self.request[mask], self.item[mask], self.moment[mask],
                     self.grade[mask], self.price[mask], self.back[mask], self.total,
-                    self.first)  # fmt: skip
+                    self.first,
+                    None if self.session is None else self.session[mask])  # fmt: skip
 
 
 def past_of(log: Log, user: np.ndarray, moment: np.ndarray, unit: int, limit: int) -> Past:
@@ -62,7 +64,8 @@ def past_of(log: Log, user: np.ndarray, moment: np.ndarray, unit: int, limit: in
     passed = np.concatenate([[0], np.cumsum(begins_day)])
     back = passed[indptr[1:]][request] - passed[1:]
     return Past(indptr, request, log.item[at], when, grade, log.price[at], back,
-                ends - starts, first)  # fmt: skip
+                ends - starts, first,
+                None if log.session is None else log.session[at])  # fmt: skip
 
 
 def new_days(row: np.ndarray, day: np.ndarray) -> np.ndarray:
@@ -146,28 +149,36 @@ def counts_before(
     return counts
 
 
-def sums_by_key(key: np.ndarray, weight: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Sum `weight` over equal `key` and look the sums up.
+@dataclass(frozen=True)
+class Matched:
+    """Keys of some rows, and where those that are asked for are among them."""
 
-    Args:
-        key: (n,) int64.
-        weight: (n,) float.
-        asked: (m,) int64 keys to look up.
+    keys: np.ndarray  # (n_keys,) int64 distinct, ascending
+    position: np.ndarray  # (n,) int64 of each row's key
+    asked: np.ndarray  # (m,) int64 position of each asked key, n_keys = never occurs
 
-    Returns:
-        (m,) float64 sums; 0 for a key that never occurs.
-    """
-    found, at = _positions(key, asked)
-    sums = np.bincount(found[1], weight, minlength=len(found[0]) + 1)
-    return np.asarray(sums[at])
+    def sums(self, weight: np.ndarray) -> np.ndarray:
+        """(n_keys,) float64: `weight` (n,) summed over the rows of each key."""
+        return np.asarray(np.bincount(self.position, weight, len(self.keys)), np.float64)
+
+    def least(self, value: np.ndarray) -> np.ndarray:
+        """(n_keys,) float64: the least `value` (n,) of each key."""
+        least = np.full(len(self.keys), np.inf)
+        np.minimum.at(least, self.position, value)
+        return least
+
+    def look_up(self, values: np.ndarray, absent: float) -> np.ndarray:
+        """(m,) float64: of each asked key its entry in `values` (n_keys,); else `absent`."""
+        return np.asarray(np.append(values, absent)[self.asked])
 
 
-def least_by_key(key: np.ndarray, value: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Like `sums_by_key` for the least value of each key; NaN for a key that never occurs."""
-    found, at = _positions(key, asked)
-    least = np.full(len(found[0]) + 1, np.inf)
-    np.minimum.at(least, found[1], value)
-    return np.where(np.isinf(least[at]), np.nan, least[at])
+def match_keys(key: np.ndarray, asked: np.ndarray) -> Matched:
+    """Match the keys of rows, (n,) int64, with those that are asked for, (m,) int64."""
+    keys, position = np.unique(key, return_inverse=True)
+    at = np.searchsorted(keys, asked)
+    known = at < len(keys)
+    known[known] = keys[at[known]] == asked[known]
+    return Matched(keys, position, np.where(known, at, len(keys)))
 
 
 @dataclass(frozen=True)
@@ -195,14 +206,3 @@ def returns_by_key(key: np.ndarray, day: np.ndarray) -> Returns:
     passed = np.append(0, np.cumsum(new_days(key, day)))
     days = passed[end] - passed[start]
     return Returns(key[start], day[start], day[end - 1], days, end - start)
-
-
-def _positions(
-    key: np.ndarray, asked: np.ndarray
-) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Return (distinct keys, position of each key), and of each asked one (n_keys = absent)."""
-    keys, position = np.unique(key, return_inverse=True)
-    at = np.searchsorted(keys, asked)
-    known = at < len(keys)
-    known[known] = keys[at[known]] == asked[known]
-    return (keys, position), np.where(known, at, len(keys))

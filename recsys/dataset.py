@@ -54,6 +54,7 @@ class Log:
     price: np.ndarray  # (n_events,) float32: price paid, NaN = unknown
     value: np.ndarray | None = None  # (n_events,) float32, NaN = unknown; None: no such column read
     position: np.ndarray | None = None  # (n_events,) int64 in a list, 1 = top, -1 = unknown
+    session: np.ndarray | None = None  # (n_events,) int64, -1 = unknown; None: the log has none
 
     def __len__(self) -> int:
         return len(self.item)

@@ -8,14 +8,17 @@ A user without any history has the zero vector: an interest score of 0 for every
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from scipy import sparse
 
 from recsys.candidates import items_of_texts
-from recsys.neighbours import Neighbours
+from recsys.neighbours import Neighbours, nearest_rows
 
+NEAREST_TEXTS = 10  # other texts that say how a text may do
+AMONG_TEXTS = 6_000  # texts that they are looked for among, spread evenly over all
 RECENCY_DECAY = 0.9  # of the untrained pooling: how much less each older item counts
 
 
@@ -66,6 +69,11 @@ class TextModel:
     tuned: np.ndarray  # (n_texts, dim) float32 unit vectors of the fine-tuned one
     pooling: UserPooling  # fine-tuned with `tuned`
     lexical: Neighbours  # (n_texts, n_texts) cosines of words
+
+    @cached_property
+    def nearest(self) -> np.ndarray:
+        """(n_texts, n_nearest) int64 rows of the other texts with the largest tuned cosine."""
+        return nearest_rows(self.tuned, NEAREST_TEXTS, AMONG_TEXTS)
 
     def users(self, past_items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (frozen, tuned) user vectors (n, dim) of past items (n, history), -1 = none."""

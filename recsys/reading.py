@@ -233,6 +233,7 @@ def events_sql(
     moment = order if order and by_order else timestamp
     ours = {"user_id": sql.pop("user_id"), "moment": moment, "item_id": sql.pop("item_id")}
     absent = {"value": "NULL::DOUBLE", "price": "NULL::DOUBLE", "position": "NULL::BIGINT"}
+    absent["session_id"] = "NULL::VARCHAR"
     ours |= {"event_type": event_type} | absent | sql
     select = ", ".join(f"{expression} AS {name}" for name, expression in ours.items())
     rules = [(name, rule) for name, some in config.event_types.items() for rule in some]

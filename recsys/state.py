@@ -19,6 +19,7 @@ from recsys.dataset import DAY, Log
 from recsys.neighbours import Neighbours, keep_strongest
 
 WINDOWS_DAYS = (7, 28, 91)
+LATELY_DAYS = 7.0  # half-life of an event in `ItemState.lately`
 
 
 class StateConfig(BaseModel):
@@ -45,9 +46,11 @@ class ItemState:
     count: np.ndarray  # (n_items,) float64 events with grade > 0
     users: np.ndarray  # (n_items,) float64 distinct users with such an event
     repeaters: np.ndarray  # (n_items,) float64 users with at least two
+    bought: np.ndarray  # (n_items,) float64 events with grade > 1
     negative: np.ndarray  # (n_items,) float64 events with grade 0
     recent: np.ndarray  # (n_windows, n_items) float64 events in the last WINDOWS_DAYS; 0 undated
     popularity: np.ndarray  # (n_items,) float64 events, each halved every popularity_days
+    lately: np.ndarray  # (n_items,) float64 the same, halved every LATELY_DAYS
     first: np.ndarray  # (n_items,) float64 moment of the first event, NaN = none
     last: np.ndarray  # (n_items,) float64 moment of the last one, NaN = none
     price: np.ndarray  # (n_items,) float64 mean price paid, NaN = unknown
@@ -82,7 +85,7 @@ def state_at(
         dated: whether moments are microseconds; if not, windows of days stay zero.
         config: windows and half-lives.
     """
-    sums = np.zeros((7 + len(WINDOWS_DAYS), n_items))
+    sums = np.zeros((9 + len(WINDOWS_DAYS), n_items))
     price = np.zeros((2, n_items))
     first, last = np.full(n_items, np.inf), np.full(n_items, -np.inf)
     pairs = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
@@ -99,10 +102,10 @@ def state_at(
         pairs = pairs + _pairs(taken, as_of, n_items, dated, config)
     with np.errstate(invalid="ignore"):
         mean_price = price[0] / price[1]
-    count, users, repeaters, negative, popularity, gap_days, gaps = sums[:7]
+    count, users, repeaters, bought, negative, popularity, lately, gap_days, gaps = sums[:9]
     scaled = _scale(pairs)
     return ItemState(
-        as_of, count, users, repeaters, negative, sums[7:], popularity,
+        as_of, count, users, repeaters, bought, negative, sums[9:], popularity, lately,
         np.where(count > 0, first, np.nan), np.where(count > 0, last, np.nan), mean_price,
         gap_days, gaps,
         keep_strongest(scaled, config.neighbours),
@@ -118,13 +121,15 @@ def _counts(
     pairs = returns_by_key(taken.row * n_items + taken.item, day)
     item = pairs.key % n_items
     days = (as_of - taken.moment) / DAY if dated else np.zeros(len(taken))
-    age = 0.5 ** (days / config.popularity_days)
+    age, short = (0.5 ** (days / half) for half in (config.popularity_days, LATELY_DAYS))
     rows: list[np.ndarray] = [
         np.bincount(taken.item, minlength=n_items),
         np.bincount(item, minlength=n_items),
         np.bincount(item[pairs.times > 1], minlength=n_items),
+        np.bincount(taken.item[taken.grade > 1], minlength=n_items),
         np.bincount(past.item[past.grade == 0], minlength=n_items),
         np.bincount(taken.item, age, minlength=n_items),
+        np.bincount(taken.item, short, minlength=n_items),
         np.bincount(item, pairs.last - pairs.first, minlength=n_items),
         np.bincount(item, pairs.days - 1, minlength=n_items),
     ]

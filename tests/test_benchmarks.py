@@ -197,15 +197,15 @@ def rich_shop(folder):
     rng = np.random.default_rng(0)
     events, items = shop(150, 240, 20)
     events = events.filter(pa.array(rng.random(len(events)) < 0.8))
-    kinds = pa.array(np.where(rng.random(len(events)) < 0.2, "shown", "buy"))
-    events = events.append_column("event_type", kinds)
+    kinds = rng.choice(["shown", "click", "buy"], len(events), p=[0.2, 0.4, 0.4])
+    events = events.append_column("event_type", pa.array(kinds))
     events = events.append_column("price", pa.array(rng.lognormal(2, 1, len(events))))
     for name in ("category", "brand"):
         kind = np.where(rng.random(len(items)) < 0.2, None, rng.integers(0, 9, len(items)))
         items = items.append_column(name, pa.array(kind.tolist(), pa.int64()).cast(pa.string()))
     ends = np.where(rng.random(len(items)) < 0.2, 100 * DAY, 900 * DAY)
     items = items.append_column("available_until", pa.array(ends, pa.timestamp("us", "UTC")))
-    rules = {"shown": {"grade": 0}, "buy": {"grade": 1}}
+    rules = {"shown": {"grade": 0}, "click": {"grade": 1}, "buy": {"grade": 2}}
     return prepare(events, items, folder, DataConfig(event_types=rules), "time")
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from features.catalogue import CATALOGUE, active_features
@@ -19,6 +20,7 @@ from pipelines.train import train
 from pipelines.windows import Fitted, window_requests
 from recsys.candidates import OPTIONAL, SOURCES, TEXT_SOURCES, CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
+from recsys.errors import ConfigError
 from recsys.interest import TextModel, UserPooling
 from recsys.related import related_items
 from recsys.sources import HAS_TO_SCORE, SCORES
@@ -240,14 +242,25 @@ def test_sources_that_read_text_are_those_that_are_said_to(dated):
 
 @pytest.mark.slow
 def test_a_model_with_every_source_is_served_as_it_was_trained(small_world, tmp_path):
-    """Same user, item, moment: training row and serving row agree to the bit, ALS refitted too."""
-    run_dir = tmp_path / "run"
-    shutil.copytree(small_world.config.run_dir / "embeddings", run_dir / "embeddings")
-    config = small_world.config.model_copy(update={"run_dir": run_dir, "candidates": ALL_ON})
+    """Same user, item, moment: training row and serving row agree to the bit, ALS refitted too.
+
+    So do the features of sessions: here a visit is a week.
+    """
+    run_dir, before = tmp_path / "run", small_world.config
+    shutil.copytree(before.run_dir / "embeddings", run_dir / "embeddings")
+    events = pd.read_parquet(before.data.events)
+    week = events["timestamp"].dt.strftime("%G-%V")
+    events["session_id"] = events["user_id"] + " in " + week
+    events.to_parquet(tmp_path / "events.parquet")
+    data = before.data.model_copy(update={"events": str(tmp_path / "events.parquet")})
+    update = {"run_dir": run_dir, "candidates": ALL_ON, "data": data}
+    config = before.model_copy(update=update)
     trained = train(config, lambda *_: None)
     recommender = load_model(tracking.find_model(config, trained.model_uri)[1])
     names = recommender.card.features
-    assert names == active_features(True, switched_on=OPTIONAL)
+    assert names == active_features(True, switched_on=OPTIONAL, with_sessions=True)
+    with pytest.raises(ConfigError, match="the events have no session_id, which the model was"):
+        at_moment(recommender, open_prepared(before.run_dir / "prepared"), 0, run_dir)
     assert trained.report["candidates"]["due"]["test"] > 0
     prepared = open_prepared(run_dir / "prepared")
     windows = prepared.windows
@@ -264,4 +277,6 @@ def test_a_model_with_every_source_is_served_as_it_was_trained(small_world, tmp_
         for log, part in zip(prepared.buckets(), requests, strict=True)
     ]
     assert sum(len(part) for part in requests) > 3
+    in_session = learned["full"].table[:, names.index("pair_last_session_category")]
+    assert (in_session > 0).any()
     np.testing.assert_array_equal(np.concatenate(served), learned["full"].table)

@@ -35,7 +35,8 @@ def world(dated: bool, seed: int = 0) -> tuple[Items, Log]:
     moment = moment[order] if dated else np.arange(total) - indptr[1:][row]
     log = Log(np.arange(N_USERS), indptr, rng.integers(0, N_ITEMS, total).astype(np.int32), moment,
               rng.integers(0, 3, total).astype(np.int8), rng.random(total).astype(np.float32) + 0.5,
-              (rng.random(total) * 9 + 1).astype(np.float32))  # fmt: skip
+              (rng.random(total) * 9 + 1).astype(np.float32),
+              session=moment // (7 * DAY if dated else 2))  # fmt: skip
     items = Items(
         np.arange(N_ITEMS), np.array([f"item {at}" for at in range(N_ITEMS)], object),
         np.array([f"{at:03d} kind{at % 7} colour{at % 5}" for at in range(N_ITEMS)], object),
@@ -48,7 +49,7 @@ def world(dated: bool, seed: int = 0) -> tuple[Items, Log]:
 
 
 def rewritten(log: Log, moment: int, seed: int) -> Log:
-    """Another future: other items, grades and prices from `moment` on."""
+    """Another future: other items, grades, prices and sessions from `moment` on."""
     rng = np.random.default_rng(seed)
     future = log.moment >= moment
     assert 0 < future.sum() < len(log)
@@ -57,6 +58,7 @@ def rewritten(log: Log, moment: int, seed: int) -> Log:
         item=np.where(future, rng.integers(0, N_ITEMS, len(log)), log.item).astype(np.int32),
         grade=np.where(future, rng.integers(0, 3, len(log)), log.grade).astype(np.int8),
         price=np.where(future, 99.0, log.price).astype(np.float32),
+        session=np.where(future, log.session[rng.permutation(len(log))], log.session),
     )
 
 
@@ -79,7 +81,8 @@ def known_at(items: Items, log: Log, moment: int, dated: bool) -> dict[str, np.n
     related = related_items([log], moment, N_ITEMS, settings, with_als=True)
     snapshot = snapshot_of(method, state, related, texts)
     block = look(method, snapshot, log, log.users, moments)
-    table = table_of(method, snapshot, block, active_features(dated, switched_on=OPTIONAL))
+    names = active_features(dated, switched_on=OPTIONAL, with_sessions=True)
+    table = table_of(method, snapshot, block, names)
     scores = {f"score {name}": values for name, values in block.scores.items()}
     return scores | {
         "candidate requests": block.candidates.request, "candidate items": block.candidates.item,

@@ -2,12 +2,14 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from features.catalogue import CATALOGUE, active_features
 from features.item import item_features
 from features.pair import pair_features
+from features.session import session_features
 from features.table import source_features
 from features.user import user_features
 from recsys.candidates import OPTIONAL
@@ -15,6 +17,7 @@ from recsys.errors import ConfigError
 
 IN_THE_TABLE = {"pair_price_ratio", "pair_last_similarity", "pair_best_similarity",
                 "pair_best_frozen_similarity"}  # fmt: skip
+OF_TEXTS = {"item_text_neighbours", "item_text_conversion"}  # of `neighbour_features`
 NOT_OFFERED = {"popularity", "trending"}  # item_popularity_rank and item_trend say the same
 
 
@@ -36,18 +39,20 @@ def test_a_family_is_what_its_file_computes(scene):
     """All of it where there are dates, all but what needs them where there are none."""
     past, rows, dated = scene.past, scene.candidates, scene.dated
     pair = pair_features(past, rows, scene.moment, scene.items, 0.5, dated)
+    sessions = set(session_features(replace(past, session=past.moment), rows, scene.items))
     computed = {
-        "user": set(user_features(past, scene.moment, dated)),
-        "item": set(item_features(scene.state, scene.items, dated)),
-        "pair": set(pair) | IN_THE_TABLE,
+        "user": set(user_features(past, scene.moment, dated)) | (sessions & names("user")),
+        "item": set(item_features(scene.state, scene.items, dated)) | OF_TEXTS,
+        "pair": set(pair) | IN_THE_TABLE | (sessions & names("pair")),
         "source": set(source_features(rows)) - NOT_OFFERED,
     }
+    assert sessions == names(session=True)
     for family, found in computed.items():
         assert found == (names(family) if dated else names(family, dated=False)), family
 
 
 def test_active_features_are_the_catalogue_in_order_without_what_is_off():
-    every = [one.name for one in CATALOGUE if not one.optional]
+    every = [one.name for one in CATALOGUE if not one.optional and not one.session]
     assert list(active_features(dated=True)) == every
     off = ("item_price", "interest")
     for dated in (True, False):
@@ -62,9 +67,17 @@ def test_features_of_an_optional_source_are_in_their_place_where_it_is_on():
     plain, more = active_features(True), active_features(True, switched_on=("due", "als"))
     assert set(more) - set(plain) == {"due", "due_rank", "als", "als_rank"}
     assert list(more) == [one.name for one in CATALOGUE if one.name in more]
-    assert active_features(True, switched_on=OPTIONAL) == tuple(one.name for one in CATALOGUE)
+    whole = active_features(True, switched_on=OPTIONAL, with_sessions=True)
+    assert whole == tuple(one.name for one in CATALOGUE)
     assert "due" not in active_features(True, ("due",), switched_on=("due",))
     assert "fresh" not in active_features(True, with_text=False, switched_on=OPTIONAL)
+
+
+def test_features_of_sessions_are_in_their_place_where_the_log_has_them():
+    more = active_features(True, with_sessions=True)
+    gone = [name for name in more if name not in active_features(True)]
+    assert set(gone) == names(session=True) != set()
+    assert list(more) == [one.name for one in CATALOGUE if one.name in more]
 
 
 def test_an_unknown_feature_cannot_be_off():

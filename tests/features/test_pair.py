@@ -28,6 +28,17 @@ def of_group(rows, group, item):
     return sum(DECAY**back for back in alike) / total if total else 0, min(alike, default=np.nan)
 
 
+def place_of(rows, category, item):
+    """Place of the item's category among those of what was taken, by faded weight."""
+    faded = {}
+    for row in rows:
+        faded[category[row[2]]] = faded.get(category[row[2]], 0) + DECAY ** row[5]
+    faded.pop(-1, None)
+    if category[item] not in faded:
+        return np.nan
+    return 1 + sum(weight > faded[category[item]] for weight in faded.values())
+
+
 def test_every_feature_is_what_a_loop_finds(scene):
     items = scene.items
     table = pair_features(scene.past, scene.candidates, scene.moment, items, DECAY, scene.dated)
@@ -45,6 +56,7 @@ def test_every_feature_is_what_a_loop_finds(scene):
             "pair_category_back": category[1],
             "pair_brand_share": brand[0],
             "pair_brand_back": brand[1],
+            "pair_interest_place": place_of(taken, items.category, item),
         }
         if scene.dated:
             ago = sorted(scene.days_ago(request, one) for one in mine)
@@ -68,6 +80,25 @@ def test_an_item_is_due_after_its_mean_gap_of_at_least_a_day(hours, gap_days):
     items = Items(*[np.zeros(1)] * 3, none, none, *[np.zeros(1)] * 3)
     table = pair_features(past, one, moment, items, DECAY, dated=True)
     assert table["pair_due"].tolist() == pytest.approx([(10 - last) / gap_days])
+
+
+def days_of(days, category):
+    """Describe item i of category[i] on day 100 to a user who took it on day days[i]."""
+    n = len(days)
+    log = Log(np.array([1]), np.array([0, n]), np.arange(n, dtype=np.int32),
+              (np.array(days) * DAY).astype(np.int64), np.ones(n, np.int8), np.ones(n, np.float32),
+              np.ones(n, np.float32))  # fmt: skip
+    moment, codes = np.array([100 * DAY]), np.array(category, np.int32)
+    items = Items(*[np.zeros(n)] * 3, codes, np.full(n, -1, np.int32), *[np.zeros(n)] * 3)
+    every = Candidates(np.zeros(n, np.int64), np.arange(n), {}, {})
+    past = past_of(log, np.array([1]), moment, DAY, 99)
+    return pair_features(past, every, moment, items, DECAY, dated=True)
+
+
+def test_categories_of_one_weight_share_the_better_place():
+    # the last day: 0 and 1 once each; the day before: 2 twice, each worth half; before that: 3
+    table = days_of([90, 91, 91, 92, 92], [3, 2, 2, 0, 1])
+    assert table["pair_interest_place"].tolist() == [4, 1, 1, 1, 1]
 
 
 def test_groups_that_share_no_code_never_match(scene):

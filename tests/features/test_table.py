@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from features.catalogue import active_features
-from features.item import item_features, item_prices
+from features.item import item_features, item_prices, neighbour_features
 from features.pair import pair_features, text_similarity
 from features.table import feature_table, rank_within, source_features
 from features.user import user_features
 from recsys.candidates import OPTIONAL, TEXT_SOURCES
+from recsys.interest import TextModel
 
 DECAY = 0.5
 
@@ -21,9 +22,18 @@ def texts():
 
 
 def table_of(scene, names, texts, candidates=None):
-    return feature_table(names, scene.past, scene.moment, candidates or scene.candidates,
-                         item_features(scene.state, scene.items, scene.dated), scene.items, texts,
-                         DECAY, scene.dated)  # fmt: skip
+    rows, every = candidates or scene.candidates, of_items(scene, texts)
+    return feature_table(names, scene.past, scene.moment, rows, every, scene.items, texts, DECAY,
+                         scene.dated)  # fmt: skip
+
+
+def of_items(scene, texts):
+    every = item_features(scene.state, scene.items, scene.dated)
+    if texts:
+        vectors, text_of_item = texts["tuned"]
+        model = TextModel(text_of_item, vectors, vectors, None, None)
+        every |= neighbour_features(scene.state, scene.items, model)
+    return every
 
 
 def test_columns_are_the_names_in_the_order_asked_for(scene, texts):
@@ -44,7 +54,7 @@ def test_every_row_holds_what_is_said_of_its_request_its_item_and_both(scene, te
     names, rows = active_features(scene.dated, switched_on=OPTIONAL), scene.candidates
     found = dict(zip(names, table_of(scene, names, texts).T, strict=True))
     users = user_features(scene.past, scene.moment, scene.dated)
-    items = item_features(scene.state, scene.items, scene.dated)
+    items = of_items(scene, texts)
     last, best = text_similarity(scene.past, rows, *texts["tuned"])
     _, frozen = text_similarity(scene.past, rows, *texts["frozen"])
     ratio = [np.log(item_prices(scene.state, scene.items)[i] / users["user_price"][r])

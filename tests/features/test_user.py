@@ -29,6 +29,9 @@ def test_every_feature_is_what_a_loop_finds(scene):
             active = len({row[1] // DAY for row in rows})
             expected |= {
                 "user_events_28d": sum(days <= 28 for days in ago),
+                "user_decayed": sum(
+                    0.5 ** (scene.days_ago(request, row) / 30) for row in rows if row[3] > 0
+                ),
                 "user_idle_days": min(ago, default=np.nan),
                 "user_age_days": max(ago, default=np.nan),
                 "user_gap_days": (max(ago) - min(ago)) / (active - 1) if active > 1 else np.nan,
@@ -41,7 +44,7 @@ def test_only_an_unknown_user_has_nothing_known(scene):
     table = user_features(scene.past, scene.moment, scene.dated)
     unknown = scene.user == 99
     assert table["user_events"][unknown].tolist() == [0]
-    counts = {"user_events", "user_recent_items", "user_events_28d"}
+    counts = {"user_events", "user_recent_items", "user_events_28d", "user_decayed"}
     for name in table.keys() - counts:
         assert np.isnan(table[name][unknown]).all(), name
     assert (table["user_events"] > 0).sum() > 4  # the loop above had something to count

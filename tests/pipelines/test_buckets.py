@@ -19,6 +19,7 @@ def bucket(rows):
         "item_code": pa.array(item, pa.int32()), "event_type": types,
         "value": pa.nulls(n, pa.float64()), "price": pa.array([1.5] * n),
         "position": pa.array(position, pa.int64()),
+        "session": pa.array([None if one == 3 else 10 * one for one in day], pa.int64()),
         "grade": pa.array(grade, pa.int8()), "weight": pa.array([1.0] * n, pa.float32()),
         "content": pa.array([ord(one) for one in user], pa.uint64()),
     }  # fmt: skip
@@ -46,6 +47,21 @@ def test_the_sums_are_the_same_in_one_bucket_or_two(tmp_path):
     assert together.pop("bucket") == [0, 0] and apart.pop("bucket") == [0, 1]
     assert together == apart
     assert apart == {"user_code": [0, 1], "user_id": ["a", "b"], "n_events": [4, 2]}
+
+
+def test_another_session_is_other_content(tmp_path):
+    rows = bucket(A)
+    at = rows.schema.get_field_index("session")
+    other = rows.set_column(at, "session", pa.array([10, 10, 21, 50], pa.int64()))
+    sums = []
+    for name, table in (("one", rows), ("two", other)):
+        (tmp_path / name / "events").mkdir(parents=True)
+        totals = Totals()
+        write_bucket(tmp_path / name, 0, table, 9, True, totals)
+        sums.append(totals.content)
+    assert sums[0] != sums[1]
+    written_session = pq.read_table(bucket_path(tmp_path / "two", 0))["session"].to_pylist()
+    assert written_session == [10, 10, 21, 50]
 
 
 def test_only_what_the_user_took_strictly_before_is_taken_again(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.prepare import prepare
 from pipelines.prepared import open_prepared
-from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL
+from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, concat
 from recsys.errors import ConfigError
 from recsys.schema import DataConfig
 
@@ -65,6 +65,25 @@ def test_value_and_position_are_read_where_they_are_asked_for_and_there(tmp_path
     without = prepare(events.drop(columns=["value", "position"]), items, tmp_path / "q", CONFIG)
     assert without.bucket(0, details=True).value is None
     assert without.bucket(0, details=True).position is None
+
+
+def test_sessions_are_numbers_where_the_log_has_them_the_same_in_any_bucket(tmp_path, world):
+    events, items = world()
+    visit = events["user_id"].astype(str) + "/" + (events.index // 3).astype(str)
+    events["session_id"] = np.where(events.index % 5, visit, None)
+    one, many = (prepare(events, items, tmp_path / f"{rows}", DataConfig(bucket_rows=rows))
+                 for rows in (1_000_000, 5))  # fmt: skip
+    log, apart = one.bucket(0), concat(many.logs())
+    assert one.manifest.has_sessions and many.n_buckets > 1
+    assert one.manifest.fingerprint == many.manifest.fingerprint
+    assert sorted(log.session.tolist()) == sorted(apart.session.tolist())
+    known = events["session_id"].dropna()
+    assert len(set(log.session.tolist()) - {-1}) == known.nunique() > 3
+    assert (log.session < 0).sum() == len(events) - len(known) > 0
+    counts = np.unique(log.session[log.session >= 0], return_counts=True)[1]
+    assert sorted(counts) == sorted(known.value_counts())
+    without = prepare(events.drop(columns="session_id"), items, tmp_path / "without", CONFIG)
+    assert not without.manifest.has_sessions and without.bucket(0).session is None
 
 
 def test_only_a_finished_folder_of_this_version_opens(tmp_path, world):

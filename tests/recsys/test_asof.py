@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from recsys.asof import (
     counts_before,
     last_items,
-    least_by_key,
+    match_keys,
     past_of,
     returns_by_key,
-    sums_by_key,
 )
 from recsys.dataset import DAY
 
@@ -151,14 +150,17 @@ def test_sums_and_least_are_those_of_a_dictionary(seed):
         found.setdefault(one, []).append(number)
     sums = [sum(found.get(one, [])) for one in asked.tolist()]
     least = [min(found.get(one, [np.nan])) for one in asked.tolist()]
-    np.testing.assert_array_equal(sums_by_key(key, value.astype(float), asked), sums)
-    np.testing.assert_array_equal(least_by_key(key, value.astype(float), asked), least)
+    matched = match_keys(key, asked)
+    assert matched.keys.tolist() == sorted(found)
+    number = value.astype(float)
+    np.testing.assert_array_equal(matched.look_up(matched.sums(number), 0), sums)
+    np.testing.assert_array_equal(matched.look_up(matched.least(number), np.nan), least)
 
 
 def test_nothing_summed_is_zero_and_the_least_of_nothing_is_unknown():
-    none, asked = np.zeros(0, np.int64), np.array([3, 4])
-    assert sums_by_key(none, np.zeros(0), asked).tolist() == [0, 0]
-    assert np.isnan(least_by_key(none, np.zeros(0), asked)).all()
+    matched = match_keys(np.zeros(0, np.int64), np.array([3, 4]))
+    assert matched.look_up(matched.sums(np.zeros(0)), 0).tolist() == [0, 0]
+    assert np.isnan(matched.look_up(matched.least(np.zeros(0)), np.nan)).all()
 
 
 @pytest.mark.parametrize("seed", range(3))

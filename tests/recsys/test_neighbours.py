@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from recsys import neighbours
-from recsys.neighbours import cosine_neighbours, keep_strongest, taken_matrix
+from recsys.neighbours import cosine_neighbours, keep_strongest, nearest_rows, taken_matrix
 
 N_ITEMS = 8
 
@@ -91,3 +91,27 @@ def test_two_items_of_the_same_users_have_cosine_one_and_none_is_its_own_neighbo
     one, half = 2 / (2 * 2) ** 0.5, 1 / (2 * 1) ** 0.5
     expected = [[0, one, half, 0], [one, 0, half, 0], [half, half, 0, 0], [0, 0, 0, 0]]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("most", "among"), [(99, range(13)), (13, range(13)), (5, [0, 2, 5, 7, 10])]
+)
+@pytest.mark.parametrize("keep", [1, 3, 30])
+def test_the_nearest_rows_are_those_of_a_sort_and_never_the_row_itself(
+    monkeypatch, keep, most, among
+):
+    monkeypatch.setattr(neighbours, "BLOCK_ROWS", 5)
+    vectors = np.random.default_rng(0).normal(size=(13, 4)).astype(np.float32)
+    vectors[0] = vectors[7]  # twins are neighbours
+    found = nearest_rows(vectors, keep, most)
+    assert (found.shape, found.dtype) == ((13, min(keep, len(among) - 1)), np.int64)
+    for row, near in enumerate(found.tolist()):
+        cosines = {other: float(vectors[row] @ vectors[other])
+                   for other in among if other != row}  # fmt: skip
+        best = sorted(cosines.values(), reverse=True)[: found.shape[1]]
+        assert row not in near and len(set(near)) == len(near)
+        np.testing.assert_allclose([cosines[one] for one in near], best, atol=1e-6)
+
+
+def test_one_row_has_no_nearest():
+    assert nearest_rows(np.ones((1, 3), np.float32), 5, 9).shape == (1, 0)

@@ -12,7 +12,7 @@ from recsys.state import WINDOWS_DAYS, StateConfig, state_at
 
 N_ITEMS = 8
 DATED = pytest.mark.parametrize("dated", [True, False], ids=["dated", "ordered"])
-CONFIG = StateConfig(popularity_days=7, pair_distance=3, pair_decay=0.5, pair_days=20)
+CONFIG = StateConfig(popularity_days=10, pair_distance=3, pair_decay=0.5, pair_days=20)
 
 
 def moment_of(dated):
@@ -56,10 +56,13 @@ def test_events_users_and_repeaters_are_counted_strictly_before(log_of, random_r
         shown = sum(row[2] == item and row[3] == 0 and row[1] < as_of for row in rows)
         assert (state.count[item], state.users[item]) == (sum(times), sum(n > 0 for n in times))
         assert (state.repeaters[item], state.negative[item]) == (sum(n > 1 for n in times), shown)
+        bought = sum(row[3] > 1 for row in mine)
+        assert state.bought[item] == bought <= state.count[item]
         found = (state.first[item], state.last[item], state.price[item])
         price = sum(paid) / len(paid) if paid else np.nan
         np.testing.assert_allclose(found, (min(moments), max(moments), price))
-    assert state.repeaters.sum() > 0 and state.negative.sum() > 0  # the law is not empty
+    # the law is not empty
+    assert state.repeaters.sum() > 0 and state.negative.sum() > 0 and state.bought.sum() > 0
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -69,7 +72,9 @@ def test_popularity_halves_and_windows_end_at_the_moment(log_of, random_rows, se
     taken = [row for mine in by_user(rows, as_of).values() for row in mine]
     for item in range(N_ITEMS):
         ages = [(as_of - row[1]) / DAY for row in taken if row[2] == item]
-        assert state.popularity[item] == pytest.approx(sum(0.5 ** (age / 7) for age in ages))
+        for found, half_life in ((state.popularity, 10), (state.lately, 7)):
+            decayed = sum(0.5 ** (age / half_life) for age in ages)
+            assert found[item] == pytest.approx(decayed)
         assert state.recent[:, item].tolist() == [sum(a <= w for a in ages) for w in WINDOWS_DAYS]
 
 
@@ -79,7 +84,9 @@ def test_a_window_takes_its_start_and_an_order_has_none(log_of):
     assert state.recent[0, :3].tolist() == [0, 1, 0]
     ordered = state_at([log_of([(1, -1, 0), (1, -2, 0)])], 0, N_ITEMS, False, CONFIG)
     assert ordered.recent.tolist() == np.zeros((len(WINDOWS_DAYS), N_ITEMS)).tolist()
-    assert ordered.popularity[0] == ordered.count[0] == 2  # nothing halves without dates
+    assert (
+        ordered.popularity[0] == ordered.lately[0] == ordered.count[0] == 2
+    )  # nothing halves without dates
 
 
 @DATED
