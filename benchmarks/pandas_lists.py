@@ -17,7 +17,6 @@ import pandas as pd
 
 from features.pair import LAST_ITEMS
 from features.table import RANKED
-from features.user import HALF_LIFE_DAYS
 from pipelines.recommender import LOOK_BACK, Method, Snapshot
 from recsys.candidates import OPTIONAL
 from recsys.dataset import DAY, Log
@@ -229,13 +228,11 @@ def of_users(tables: Tables, looked: Looked) -> pd.DataFrame:
         times = events.groupby("user")["moment"].agg(["min", "max"])
         active = (events["moment"] // DAY).groupby(events["user"]).nunique()
         gap = (times["max"] - times["min"]) / DAY / (active - 1)
-        faded = 0.5 ** ((tables.moment - taken["moment"]) / DAY / HALF_LIFE_DAYS)
         table = table.assign(
             user_events_28d=lately.groupby("user").size(), user_gap_days=gap.where(active > 1),
             user_idle_days=(tables.moment - times["max"]) / DAY,
             user_age_days=(tables.moment - table["first"]) / DAY,
-            user_decayed=faded.groupby(taken["user"]).sum(),
-        ).fillna({"user_events_28d": 0, "user_decayed": 0})  # fmt: skip
+        ).fillna({"user_events_28d": 0})  # fmt: skip
     return table.fillna({"user_recent_items": 0}).reset_index()
 
 
@@ -265,9 +262,5 @@ def of_pairs(tables: Tables, looked: Looked, table: pd.DataFrame) -> pd.DataFram
         )
         table = table.merge(of_kind, on=["user", kind], how="left")
         table[share] = table[share].fillna(0) / table["total"]
-        if kind == "category":
-            place = of_kind[of_kind[kind] >= 0].groupby("user")[share].rank("min", ascending=False)
-            of_kind["pair_interest_place"] = place
-            table = table.merge(of_kind.drop(columns=[share, back]), on=["user", kind], how="left")
         table.loc[table[kind] < 0, [share, back]] = np.nan
     return table

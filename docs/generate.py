@@ -43,9 +43,10 @@ LightGBM treats as missing.
 *Needs*: a feature that needs **dates** is off where events only have an order; one that needs
 **text** is off in `ranker_without_text`, the model that shows what text is worth; one that needs a
 **quota** is of a candidate source that is off, and not computed, until the configuration gives it a
-quota; one that needs **sessions** is off where the events have no `session_id`. Switch features off
-by name with `features.off`. The names travel with the model: what it was trained with is what it is
-served with, and code that does not know one of them refuses to load it.
+quota; one that needs **sessions** is off where the events have no `session_id`; one that needs
+**naming** gained nothing on our data sets and is off, unless `features.on` names it.
+Switch others off by name with `features.off`. The names travel with the model: what it was trained
+with is what it is served with, and code that does not know one of them refuses to load it.
 """
 CONFIG = """\
 # Configuration
@@ -76,6 +77,7 @@ def features_page() -> str:
                     "text": feature.text,
                     "quota": feature.optional,
                     "sessions": feature.session,
+                    "naming": feature.spare,
                 }
                 needs = [word for word, needed in flags.items() if needed]
                 lines.append(_row(f"`{feature.name}`", feature.unit, feature.meaning,

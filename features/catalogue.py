@@ -24,6 +24,7 @@ class Feature:
     text: bool = False  # computed from text: off in `ranker_without_text`
     optional: bool = False  # of an optional source: off while the source's quota is 0
     session: bool = False  # needs sessions: off where the log does not say what a session is
+    spare: bool = False  # gained nothing where it was measured: off unless switched on by name
 
     @property
     def source(self) -> str:
@@ -31,7 +32,7 @@ class Feature:
         return self.name.removesuffix("_rank") if self.optional else ""
 
 
-FLAGS = ("dated", "text", "optional", "session")
+FLAGS = ("dated", "text", "optional", "session", "spare")
 
 
 def _family(family: str, *rows: tuple[str, str, str, str]) -> tuple[Feature, ...]:
@@ -49,12 +50,17 @@ CATALOGUE: tuple[Feature, ...] = (
         ("user_recent_items", "items", "", "distinct items among the events looked back on"),
         ("user_repeat_share", "share", "", "of those events, how many took an item again"),
         ("user_events_28d", "events", "dated", "events in the 28 days before the request"),
-        ("user_decayed", "events", "dated", "what the user took, each halved every 30 days"),
+        ("user_decayed", "events", "dated spare", "what the user took, each halved every 30 days"),
         ("user_idle_days", "days", "dated", "since the user's last event"),
         ("user_age_days", "days", "dated", "since the user's first event"),
         ("user_gap_days", "days", "dated", "mean gap between the user's active days"),
         ("user_price", "price", "", "mean price the user paid"),
-        ("user_session_items", "items", "session", "distinct items taken in the last session"),
+        (
+            "user_session_items",
+            "items",
+            "session spare",
+            "distinct items taken in the last session",
+        ),
     ),
     *_family(
         "item",
@@ -67,7 +73,7 @@ CATALOGUE: tuple[Feature, ...] = (
         ("item_events_7d", "events", "dated", "events in the last 7 days"),
         ("item_events_28d", "events", "dated", "events in the last 28 days"),
         ("item_events_91d", "events", "dated", "events in the last 91 days"),
-        ("item_decayed_7d", "events", "dated", "events, each halved every 7 days"),
+        ("item_decayed_7d", "events", "dated spare", "events, each halved every 7 days"),
         ("item_trend", "ratio", "dated", "events a day, last 7 days over last 91, smoothed"),
         ("item_popularity_share", "share", "", "of all decayed events, this item's, as a log10"),
         ("item_popularity_rank", "share", "", "place by recent popularity, 0 = most popular"),
@@ -78,10 +84,10 @@ CATALOGUE: tuple[Feature, ...] = (
         (
             "item_text_neighbours",
             "share",
-            "text",
+            "text spare",
             "mean recent popularity of the 10 nearest other texts, as a log10",
         ),
-        ("item_text_conversion", "share", "text", "mean `item_conversion` of these texts"),
+        ("item_text_conversion", "share", "text spare", "mean `item_conversion` of these texts"),
     ),
     *_family(
         "pair",
@@ -92,14 +98,33 @@ CATALOGUE: tuple[Feature, ...] = (
         ("pair_due", "ratio", "dated", "days since last taken over the user's mean gap for it"),
         ("pair_category_share", "share", "", "of the user's decayed events, in its category"),
         ("pair_category_back", "days or events", "", "since the user last took from its category"),
-        ("pair_interest_place", "place", "", "of its category among the user's, 1 = most taken"),
+        (
+            "pair_interest_place",
+            "place",
+            "spare",
+            "of its category among the user's, 1 = most taken",
+        ),
+        (
+            "pair_category_28d",
+            "events",
+            "dated spare",
+            "taken from its category in the last 28 days",
+        ),
+        (
+            "pair_category_91d",
+            "events",
+            "dated spare",
+            "taken from its category in the last 91 days",
+        ),
         ("pair_brand_share", "share", "", "of the user's decayed events, of its brand"),
         ("pair_brand_back", "days or events", "", "since the user last took from its brand"),
-        ("pair_in_last_session", "yes or no", "session", "taken in the user's last session"),
+        ("pair_brand_28d", "events", "dated spare", "taken of its brand in the last 28 days"),
+        ("pair_brand_91d", "events", "dated spare", "taken of its brand in the last 91 days"),
+        ("pair_in_last_session", "yes or no", "session spare", "taken in the user's last session"),
         (
             "pair_last_session_category",
             "share",
-            "session",
+            "session spare",
             "of the distinct items of that session, in its category",
         ),
         ("pair_price_ratio", "log ratio", "", "item price over the mean price the user paid"),
@@ -149,6 +174,8 @@ CATALOGUE: tuple[Feature, ...] = (
     ),
 )
 
+SPARE = tuple(feature.name for feature in CATALOGUE if feature.spare)
+
 
 def active_features(
     dated: bool,
@@ -156,6 +183,7 @@ def active_features(
     with_text: bool = True,
     switched_on: Collection[str] = (),
     with_sessions: bool = False,
+    on: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Return the names of the features in use, in column order.
 
@@ -165,14 +193,19 @@ def active_features(
         with_text: whether text may be read.
         switched_on: the optional sources in use; features of the others do not exist.
         with_sessions: whether the log says what a session is.
+        on: spare features to use.
 
     Raises:
-        ConfigError: `off` names a feature that does not exist.
+        ConfigError: `off` names a feature that does not exist, or `on` one that is not spare.
     """
-    unknown = sorted(set(off) - {feature.name for feature in CATALOGUE})
-    if unknown:
+    if unknown := sorted(set(off) - {feature.name for feature in CATALOGUE}):
         raise ConfigError(
             f"features.off: no feature is called {unknown[0]!r}; docs/features.md lists them all"
+        )
+    if unknown := sorted(set(on) - set(SPARE)):
+        raise ConfigError(
+            f"features.on: {unknown[0]!r} is no feature that has to be switched on; these are: "
+            f"{', '.join(SPARE)}"
         )
     return tuple(
         feature.name
@@ -181,5 +214,6 @@ def active_features(
         and (dated or not feature.dated)
         and (with_text or not feature.text)
         and (with_sessions or not feature.session)
+        and (not feature.spare or feature.name in on)
         and (not feature.optional or feature.source in switched_on)
     )

@@ -8,6 +8,7 @@ from recsys.dataset import DAY, Items
 from recsys.interest import TextModel
 from recsys.state import ItemState
 
+NEIGHBOURS = frozenset(("item_text_neighbours", "item_text_conversion"))
 PRIOR_EVENTS = 20.0  # pseudo events that an item's share leans on its category's with
 
 

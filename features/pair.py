@@ -10,6 +10,10 @@ from recsys.candidates import Candidates
 from recsys.dataset import DAY, Items
 
 LAST_ITEMS = 10  # past items whose text is compared with a candidate's
+RECENT_DAYS = (28, 91)  # windows that events of a category or brand are counted in
+RECENT = frozenset(
+    f"pair_{group}_{days}d" for group in ("category", "brand") for days in RECENT_DAYS
+)
 
 
 def pair_features(
@@ -41,6 +45,24 @@ def pair_features(
             place = _places(found.keys // _span(group), weights)
             columns["pair_interest_place"] = found.look_up(place, np.nan)
         table |= {name: np.where(none, np.nan, values) for name, values in columns.items()}
+    return table
+
+
+def recent_features(
+    past: Past, candidates: Candidates, moment: np.ndarray, items: Items
+) -> dict[str, np.ndarray]:
+    """Count what each row's user took lately of its category and brand; NaN where it has none.
+
+    Args as for `pair_features`, with dates.
+    """
+    taken = past.keep(past.grade > 0)
+    days_ago = (moment[taken.request] - taken.moment) / DAY
+    table = {}
+    for name, group in (("category", items.category), ("brand", items.brand)):
+        found, none = match_keys(*_group_keys(taken, candidates, group)), group[candidates.item] < 0
+        for days in RECENT_DAYS:
+            count = found.look_up(found.sums((days_ago <= days).astype(float)), 0)
+            table[f"pair_{name}_{days}d"] = np.where(none, np.nan, count)
     return table
 
 

@@ -8,6 +8,8 @@ from recsys.asof import Past, match_keys
 from recsys.candidates import Candidates
 from recsys.dataset import Items
 
+SESSION = frozenset(("user_session_items", "pair_in_last_session", "pair_last_session_category"))
+
 
 def session_features(past: Past, candidates: Candidates, items: Items) -> dict[str, np.ndarray]:
     """Describe each candidate row by what its user took in their last session.

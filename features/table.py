@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from features.pair import pair_features, text_similarity
-from features.session import session_features
+from features.pair import RECENT, pair_features, recent_features, text_similarity
+from features.session import SESSION, session_features
 from features.user import user_features
 from recsys.asof import Past
 from recsys.candidates import TEXT_SOURCES, Candidates
@@ -50,8 +50,10 @@ def feature_table(
     columns = {name: value[request] for name, value in user_features(past, moment, dated).items()}
     columns |= {name: value[item] for name, value in of_items.items()}
     columns |= pair_features(past, candidates, moment, items, decay, dated)
+    if dated and not RECENT.isdisjoint(names):
+        columns |= recent_features(past, candidates, moment, items)
     columns |= source_features(candidates)
-    if past.session is not None:
+    if past.session is not None and not SESSION.isdisjoint(names):
         columns |= session_features(past, candidates, items)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.log(columns["item_price"] / columns["user_price"])

@@ -90,14 +90,10 @@ def rows_in_halves(run: Run, texts: tuple[Learned, Learned]) -> Halves:
     """
     config, windows, method = run.config, run.prepared.windows, run.method
     span, (first, second) = windows.span("valid"), texts
-    names = {
-        "full": active_features(
-            windows.dated,
-            config.features.off,
-            switched_on=config.candidates.switched_on,
-            with_sessions=run.prepared.manifest.has_sessions,
-        )
-    }
+    names = {"full": active_features(
+        windows.dated, config.features.off, True, config.candidates.switched_on,
+        run.prepared.manifest.has_sessions, config.features.on,
+    )}  # fmt: skip
     check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)
     train = window_rows(run, "ranker", first, names)["full"]
     fitted = run.fitted(second, windows.valid)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from features.item import item_features, neighbour_features
+from features.item import NEIGHBOURS, item_features, neighbour_features
 from features.table import feature_table
 from pipelines.explain import drivers, explain
 from recsys.asof import Past, past_of
@@ -62,6 +62,12 @@ class Snapshot:
     texts: TextModel
     of_items: dict[str, np.ndarray]  # item features, name -> (n_items,) float
 
+    def described(self, items: Items, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the item features, those of the nearest texts only if they are asked for."""
+        if NEIGHBOURS.isdisjoint(names):
+            return self.of_items
+        return self.of_items | neighbour_features(self.state, items, self.texts)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -97,7 +103,6 @@ def chunks(n_requests: int, n_items: int) -> Iterator[np.ndarray]:
 def snapshot_of(method: Method, state: ItemState, related: Related, texts: TextModel) -> Snapshot:
     """Put together what is known at the state's moment."""
     of_items = item_features(state, method.items, method.dated)
-    of_items |= neighbour_features(state, method.items, texts)
     return Snapshot(state, related, texts, of_items)
 
 
@@ -171,7 +176,8 @@ def table_of(
     kinds = {"tuned": (texts.tuned, texts.text_of_item),
              "frozen": (texts.frozen, texts.text_of_item)}  # fmt: skip
     chosen = block.candidates if candidates is None else candidates
-    return feature_table(names, block.past, block.moment, chosen, snapshot.of_items, method.items,
+    return feature_table(names, block.past, block.moment, chosen,
+                         snapshot.described(method.items, names), method.items,
                          kinds, method.candidates.history_decay, method.dated)  # fmt: skip
 
 

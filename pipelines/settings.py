@@ -33,6 +33,7 @@ class FeatureConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     off: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()  # of those that are off unless named here
 
 
 class EvaluationConfig(BaseModel):

@@ -85,7 +85,7 @@ def learn(
     """Train the encoder and the rankers, evaluate all models; return the model and the report."""
     config, stages, windows = run.config, run.stages, run.prepared.windows
     log = concat(run.prepared.logs())
-    more = config.candidates.switched_on, run.prepared.manifest.has_sessions
+    more = (config.candidates.switched_on, run.prepared.manifest.has_sessions, config.features.on)
     names = {
         name: active_features(windows.dated, config.features.off, name == "full", *more)
         for name in ("full", "ranker_without_text")

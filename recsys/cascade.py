@@ -24,14 +24,17 @@ class FirstPass(BaseModel):
 
 
 class Trees(Protocol):
-    """What can be asked for the sum of some of its trees only."""
+    """Boosted trees, such as `recsys.ranker.Ranker`."""
 
     @property
     def trees(self) -> int:
-        """How many it has."""
+        """How many there are."""
 
-    def predict(self, table: np.ndarray, start: int = 0, end: int | None = None) -> np.ndarray:
-        """Sum what trees `start` to `end` say of the rows (n_rows, n_features)."""
+    def split(self, at: int) -> tuple[Trees, Trees]:
+        """Return the first `at` of them and the others."""
+
+    def predict(self, table: np.ndarray) -> np.ndarray:
+        """Sum what they say of the rows (n_rows, n_features)."""
 
 
 def cascade_scores(
@@ -54,18 +57,19 @@ def cascade_scores(
     Source: Cambazoglu et al., "Early exit optimizations for additive machine learned ranking
     systems" (WSDM 2010), their EPT with a rank threshold at one tree.
     """
-    start = max(1, round(first.trees * ranker.trees))
-    score = ranker.predict(table, 0, start)
-    if start >= ranker.trees or not len(request):
-        return score
+    at = max(1, round(first.trees * ranker.trees))
+    if at >= ranker.trees or not len(request):
+        return ranker.predict(table)
+    few, others = ranker.split(at)
+    early = few.predict(table)
     sizes = np.bincount(request)
     begins = np.cumsum(sizes) - sizes
-    order = np.lexsort((-score, request))  # equal scores: in the order of the rows
+    order = np.lexsort((-early, request))  # equal scores: in the order of the rows
     place = np.empty(len(request), np.int64)
     place[order] = np.arange(len(request)) - begins[request[order]]
     best = place < first.rows
-    early, score = score, np.where(best, 0.0, score)
-    score[best] = early[best] + ranker.predict(table[best], start)
+    score = np.empty(len(early))
+    score[best] = early[best] + others.predict(table[best])
     worst = np.full(len(sizes), np.inf)
     np.minimum.at(worst, request[best], score[best])
     top = np.full(len(sizes), -np.inf)

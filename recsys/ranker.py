@@ -72,15 +72,27 @@ class Ranker:
     def __init__(self, booster: lightgbm.Booster, features: Sequence[str]):
         self.booster = booster
         self.features = tuple(features)
+        self.parts: dict[int, tuple[Ranker, Ranker]] = {}  # of `split`
 
     def scores(self, table: np.ndarray, request: np.ndarray, first: FirstPass) -> np.ndarray:
         """Score rows to rank within requests, those far below after a first pass only."""
         return cascade_scores(self, table, request, first)
 
-    def predict(self, table: np.ndarray, start: int = 0, end: int | None = None) -> np.ndarray:
-        """Score feature rows (n_rows, n_features) in the order of `features`; higher is better.
+    def split(self, at: int) -> tuple[Ranker, Ranker]:
+        """Return the first `at` trees and the others, as models of their own.
 
-        By trees `start` to `end` only, if given.
+        LightGBM notes in the model which of its trees to use, so threads that asked one model for
+        different ones would get each other's.
+        """
+        if at not in self.parts:
+            cut = self.booster.model_to_string
+            texts = cut(num_iteration=at), cut(start_iteration=at, num_iteration=-1)
+            first, rest = (ranker_from_text(text, self.features) for text in texts)
+            self.parts[at] = first, rest
+        return self.parts[at]
+
+    def predict(self, table: np.ndarray) -> np.ndarray:
+        """Score feature rows (n_rows, n_features) in the order of `features`; higher is better.
 
         On one thread: blocks of rows are scored at the same time (recsys/threads.py).
         """
@@ -91,10 +103,7 @@ class Ranker:
             )
         if not len(table):
             return np.zeros(0)
-        count = -1 if end is None else end - start
-        return np.asarray(
-            self.booster.predict(table, start_iteration=start, num_iteration=count, num_threads=1)
-        )
+        return np.asarray(self.booster.predict(table, num_threads=1))
 
     def importance(self) -> dict[str, float]:
         """Return feature -> total gain of its splits, largest first."""

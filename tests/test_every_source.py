@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.catalogue import CATALOGUE, active_features
+from features.catalogue import CATALOGUE, SPARE, active_features
 from pipelines import tracking
 from pipelines.explain import REASONS
 from pipelines.model import at_moment, load_model
 from pipelines.prepared import open_prepared
 from pipelines.recommender import Method, look, snapshot_of, table_of
 from pipelines.rows import ranker_rows
+from pipelines.settings import FeatureConfig
 from pipelines.textmodel import distinct_texts, words_in_common
 from pipelines.train import train
 from pipelines.windows import Fitted, window_requests
@@ -253,12 +254,13 @@ def test_a_model_with_every_source_is_served_as_it_was_trained(small_world, tmp_
     events["session_id"] = events["user_id"] + " in " + week
     events.to_parquet(tmp_path / "events.parquet")
     data = before.data.model_copy(update={"events": str(tmp_path / "events.parquet")})
-    update = {"run_dir": run_dir, "candidates": ALL_ON, "data": data}
+    update = {"run_dir": run_dir, "candidates": ALL_ON, "data": data,
+              "features": FeatureConfig(on=SPARE)}  # fmt: skip
     config = before.model_copy(update=update)
     trained = train(config, lambda *_: None)
     recommender = load_model(tracking.find_model(config, trained.model_uri)[1])
     names = recommender.card.features
-    assert names == active_features(True, switched_on=OPTIONAL, with_sessions=True)
+    assert names == active_features(True, switched_on=OPTIONAL, with_sessions=True, on=SPARE)
     with pytest.raises(ConfigError, match="the events have no session_id, which the model was"):
         at_moment(recommender, open_prepared(before.run_dir / "prepared"), 0, run_dir)
     assert trained.report["candidates"]["due"]["test"] > 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from features.catalogue import active_features
+from features.catalogue import SPARE, active_features
 from pipelines.config import load_toml
 from pipelines.continual import Start, learn_further
 from pipelines.recommender import Method, look, snapshot_of, table_of
@@ -81,7 +81,7 @@ def known_at(items: Items, log: Log, moment: int, dated: bool) -> dict[str, np.n
     related = related_items([log], moment, N_ITEMS, settings, with_als=True)
     snapshot = snapshot_of(method, state, related, texts)
     block = look(method, snapshot, log, log.users, moments)
-    names = active_features(dated, switched_on=OPTIONAL, with_sessions=True)
+    names = active_features(dated, switched_on=OPTIONAL, with_sessions=True, on=SPARE)
     table = table_of(method, snapshot, block, names)
     scores = {f"score {name}": values for name, values in block.scores.items()}
     return scores | {

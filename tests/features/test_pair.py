@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.pair import LAST_ITEMS, pair_features, text_similarity
+from features.pair import LAST_ITEMS, pair_features, recent_features, text_similarity
 from recsys.asof import past_of
 from recsys.candidates import Candidates
 from recsys.dataset import DAY, Items, Log
@@ -41,7 +41,10 @@ def place_of(rows, category, item):
 
 def test_every_feature_is_what_a_loop_finds(scene):
     items = scene.items
-    table = pair_features(scene.past, scene.candidates, scene.moment, items, DECAY, scene.dated)
+    known = scene.past, scene.candidates, scene.moment, items
+    table = pair_features(*known, DECAY, scene.dated)
+    if scene.dated:
+        table |= recent_features(*known)
     met = 0
     for row, request, item, past in pairs(scene):
         taken = [one for one in past if one[3] > 0]
@@ -62,6 +65,12 @@ def test_every_feature_is_what_a_loop_finds(scene):
             ago = sorted(scene.days_ago(request, one) for one in mine)
             gap = (ago[-1] - ago[0]) / (len(ago) - 1) if len(ago) > 1 else np.nan
             expected["pair_idle_days"] = ago[0] if ago else np.nan
+            for name, group in (("category", items.category), ("brand", items.brand)):
+                alike = [scene.days_ago(request, one) for one in taken
+                         if group[one[2]] == group[item]]  # fmt: skip
+                for days in (28, 91):
+                    lately = sum(ago <= days for ago in alike)
+                    expected[f"pair_{name}_{days}d"] = np.nan if group[item] < 0 else lately
             expected["pair_due"] = ago[0] / np.maximum(gap, 1.0) if ago else np.nan
         found = {name: values[row] for name, values in table.items()}
         assert found == pytest.approx(expected, nan_ok=True, rel=1e-6)
@@ -92,7 +101,15 @@ def days_of(days, category):
     items = Items(*[np.zeros(n)] * 3, codes, np.full(n, -1, np.int32), *[np.zeros(n)] * 3)
     every = Candidates(np.zeros(n, np.int64), np.arange(n), {}, {})
     past = past_of(log, np.array([1]), moment, DAY, 99)
-    return pair_features(past, every, moment, items, DECAY, dated=True)
+    known = past, every, moment, items
+    return pair_features(*known, DECAY, dated=True) | recent_features(*known)
+
+
+def test_the_windows_of_a_category_take_their_start():
+    table = days_of([9 - 1 / 24, 9, 72 - 1 / 24, 72, 99], [0] * 5)
+    assert table["pair_category_28d"].tolist() == [2] * 5
+    assert table["pair_category_91d"].tolist() == [4] * 5
+    assert np.isnan(table["pair_brand_28d"]).all()  # no brand
 
 
 def test_categories_of_one_weight_share_the_better_place():

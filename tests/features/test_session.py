@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.catalogue import active_features
+from features.catalogue import SPARE, active_features
 from features.item import item_features
 from features.session import last_session, session_features
 from features.table import feature_table
@@ -61,8 +61,8 @@ def test_a_past_keeps_its_sessions_beside_its_events(scene, past):
 
 
 def test_the_table_has_them_where_the_log_has_sessions(scene, past):
-    names = [name for name in active_features(scene.dated, with_text=False, with_sessions=True)
-             if "session" in name]  # fmt: skip
+    every = active_features(scene.dated, with_text=False, with_sessions=True, on=SPARE)
+    names = [name for name in every if "session" in name]
     table = feature_table(
         names, past, scene.moment, scene.candidates,
         item_features(scene.state, scene.items, scene.dated), scene.items, {}, 0.5, scene.dated,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from features.catalogue import active_features
+from features.catalogue import SPARE, active_features
 from features.item import item_features, item_prices, neighbour_features
-from features.pair import pair_features, text_similarity
+from features.pair import pair_features, recent_features, text_similarity
 from features.table import feature_table, rank_within, source_features
 from features.user import user_features
 from recsys.candidates import OPTIONAL, TEXT_SOURCES
@@ -37,7 +37,10 @@ def of_items(scene, texts):
 
 
 def test_columns_are_the_names_in_the_order_asked_for(scene, texts):
-    names, rng = active_features(scene.dated, switched_on=OPTIONAL), np.random.default_rng(0)
+    names, rng = (
+        active_features(scene.dated, switched_on=OPTIONAL, on=SPARE),
+        np.random.default_rng(0),
+    )
     table = table_of(scene, names, texts)
     assert (table.shape, table.dtype) == ((len(scene.candidates.item), len(names)), np.float32)
     order = rng.permutation(len(names))
@@ -51,7 +54,7 @@ def test_columns_are_the_names_in_the_order_asked_for(scene, texts):
 
 
 def test_every_row_holds_what_is_said_of_its_request_its_item_and_both(scene, texts):
-    names, rows = active_features(scene.dated, switched_on=OPTIONAL), scene.candidates
+    names, rows = active_features(scene.dated, switched_on=OPTIONAL, on=SPARE), scene.candidates
     found = dict(zip(names, table_of(scene, names, texts).T, strict=True))
     users = user_features(scene.past, scene.moment, scene.dated)
     items = of_items(scene, texts)
@@ -62,6 +65,7 @@ def test_every_row_holds_what_is_said_of_its_request_its_item_and_both(scene, te
     expected = {name: values[rows.request] for name, values in users.items()}
     expected |= {name: values[rows.item] for name, values in items.items()}
     expected |= pair_features(scene.past, rows, scene.moment, scene.items, DECAY, scene.dated)
+    expected |= recent_features(scene.past, rows, scene.moment, scene.items)
     expected |= {"pair_last_similarity": last, "pair_best_similarity": best,
                  "pair_best_frozen_similarity": frozen, "pair_price_ratio": ratio}  # fmt: skip
     expected |= source_features(rows)
@@ -71,12 +75,12 @@ def test_every_row_holds_what_is_said_of_its_request_its_item_and_both(scene, te
 
 
 def test_texts_are_not_read_for_a_ranker_without_text(scene):
-    names = active_features(scene.dated, with_text=False, switched_on=OPTIONAL)
+    names = active_features(scene.dated, with_text=False, switched_on=OPTIONAL, on=SPARE)
     assert table_of(scene, names, texts={}).shape[1] == len(names)
 
 
 def test_the_rows_of_a_request_do_not_depend_on_other_requests(scene, texts):
-    names = active_features(scene.dated, switched_on=OPTIONAL)
+    names = active_features(scene.dated, switched_on=OPTIONAL, on=SPARE)
     whole, some = table_of(scene, names, texts), scene.candidates.request == 3
     alone = table_of(scene, names, texts, scene.candidates.keep(some))
     assert some.sum() > 1

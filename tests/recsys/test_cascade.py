@@ -29,7 +29,7 @@ def order(request, score):
 def test_what_passes_is_in_the_order_of_all_trees_and_stands_above_the_rest(learned):
     ranker, table = learned
     score = cascade_scores(ranker, table, REQUEST, FirstPass(trees=0.25, rows=10))
-    early, whole = ranker.predict(table, 0, 10), ranker.predict(table)
+    early, whole = ranker.split(10)[0].predict(table), ranker.predict(table)
     changed = 0
     for one, size in enumerate(SIZES):
         rows = np.flatnonzero(one == REQUEST)
@@ -73,6 +73,8 @@ def test_no_row_is_no_score(learned):
 
 def test_the_parts_of_the_trees_add_up(learned):
     ranker, table = learned
-    parts = ranker.predict(table, 0, 13) + ranker.predict(table, 13)
+    first, rest = ranker.split(13)
+    assert (first.trees, rest.trees) == (13, 27)
+    parts = first.predict(table) + rest.predict(table)
     np.testing.assert_allclose(parts, ranker.predict(table), atol=1e-12)
-    assert not np.allclose(ranker.predict(table, 13), ranker.predict(table))
+    assert not np.allclose(rest.predict(table), ranker.predict(table))
