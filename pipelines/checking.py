@@ -18,18 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import ConfigError
-from recsys.reading import (
-    MatchedTable,
-    Probe,
-    column_probes,
-    events_sql,
-    literal,
-    match_table,
-    typed_sql,
-)
+from recsys.matching import MatchedTable, match_table
+from recsys.queries import Probe, column_probes, events_sql, items_sql, literal, moment_sql
+from recsys.reading import place, reason
 from recsys.schema import (
     ERRORS,
-    TABLES,
     DataConfig,
     Fault,
     Table,
@@ -138,7 +131,8 @@ def read_inputs(
         faults += found
         if opened is not None:
             given[name] = opened
-            con.register(f"{name}_given", opened.rows)
+            for part in opened.parts:
+                con.register(part.name, part.rows)
     items: Table = None
     checked, events = None, ""
     for name, table in given.items():  # the events last: they are compared with the items
@@ -154,11 +148,11 @@ def read_inputs(
             else:
                 found = [Fault("is read by nothing yet", name)]
             faults += found
-        except (duckdb.Error, pa.ArrowException) as error:
+        except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
             if isinstance(error, duckdb.OutOfMemoryException):
                 raise
-            faults.append(Fault("cannot be read", name, example=str(error).splitlines()[0]))
-    names = {k: str(v) if isinstance(v, str | Path) else "in memory" for k, v in sources.items()}
+            faults.append(Fault("cannot be read", name, example=reason(error)))
+    names = {name: place(source) for name, source in sources.items()}
     warnings = check_tables(faults, names)
     assert checked is not None  # else check_tables has raised
     return Inputs(replace(checked, sources=names, warnings=tuple(warnings)), items, events)
@@ -168,10 +162,12 @@ def _probe(
     con: duckdb.DuckDBPyConnection, name: str, table: MatchedTable
 ) -> tuple[list[Fault], int, int]:
     """Find what is wrong in single columns; count the rows and those with a timestamp."""
-    schema, time = table.rows.schema, table.columns.get("timestamp")
-    timed = f"count({typed_sql(time, 'time', schema)})" if time else "0"
-    probes = column_probes(name, schema, table.columns)
-    faults, (n_rows, n_timed) = _count(con, name, f"{name}_given", probes, ["count(*)", timed])
+    faults, n_rows, n_timed = [], 0, 0
+    for part in table.parts:
+        more = ["count(*)", f"count({moment_sql(part)})"]
+        found, (rows, timed) = _count(con, name, part.name, column_probes(name, part), more)
+        faults += [replace(fault, file=place(part.source)) for fault in found]
+        n_rows, n_timed = n_rows + rows, n_timed + timed
     return faults, n_rows, n_timed
 
 
@@ -201,11 +197,8 @@ def _count(
 
 def _read_items(con: duckdb.DuckDBPyConnection, given: MatchedTable) -> tuple[Table, list[Fault]]:
     """Read the catalogue into memory, cleaned, item_id ascending: row = item code."""
-    columns, schema, kinds = given.columns, given.rows.schema, TABLES["items"]
-    select = [f"{typed_sql(theirs, kinds[c], schema)} AS {c}" for c, theirs in columns.items()]
-    select += [f"{typed_sql(c, 'text', schema)} AS text{i}" for i, c in enumerate(given.text)]
-    query = f"SELECT DISTINCT {', '.join(select)} FROM items_given ORDER BY ALL"
-    table: Table = con.sql(query).to_arrow_table()
+    columns = given.parts[0].columns
+    table: Table = con.sql(items_sql(given)).to_arrow_table()
     prose = {columns.get(name) for name in ("title", "brand", "description")}
     cleaning = [clean_text if column in prose else clean_list for column in given.text]
     items = clean_items(table, [clean(table[f"text{i}"]) for i, clean in enumerate(cleaning)])
@@ -239,14 +232,15 @@ def _count_events(
     """
     columns = given["events"].columns
     by_order = protocol == "leave_last_out"
-    rows = events_sql(given["events"].rows.schema, columns, config, by_order)
+    rows = events_sql(given["events"], config, by_order)
     known, faults = _match_ids(con, rows, items)
     coded = f"{rows} LEFT JOIN codes USING (item_id)" if known != "TRUE" else rows
-    timed = "moment IS NOT NULL"
+    timed = "user_id IS NOT NULL AND moment IS NOT NULL"
     kept = f"{timed} AND {known} AND grade IS NOT NULL"
     no_rule = f"{timed} AND {known} AND grade IS NULL"
     drops = [
-        ("has no time", "", "moment IS NULL", "CAST(user_id AS VARCHAR)"),
+        ("has no user", "user_id", "user_id IS NULL", "concat('item_id=', item_id)"),
+        ("has no time", "", "user_id IS NOT NULL AND moment IS NULL", "user_id::VARCHAR"),
         ("is not in items", "item_id", f"{timed} AND NOT ({known})", "CAST(item_id AS VARCHAR)"),
         ("matches no rule of data.event_types", "event_type", no_rule, "event_type"),
     ]
