@@ -80,6 +80,22 @@ def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
         raise SchemaError(reason(error)) from error
 
 
+def first_bytes(path: str, n: int) -> bytes | None:
+    """Return the first bytes of a CSV file, or of the first of a folder; None for another format.
+
+    Raises:
+        SchemaError: it is not there or cannot be read.
+    """
+    filesystem, files = _files(path)
+    if not files or _format(files[0].path) != "csv":
+        return None
+    try:
+        with filesystem.open_input_stream(files[0].path, compression="detect") as stream:
+            return bytes(stream.read(n))
+    except OSError as error:
+        raise SchemaError(reason(error)) from error
+
+
 def stamp(source: Any) -> list[list[str | int]] | None:
     """Return what tells a table from another: the files and how they are read; None in memory.
 
