@@ -19,6 +19,8 @@ from pipelines.samples import Column, Sample
 from recsys.errors import ConfigError
 from recsys.schema import TABLES, EventRule
 
+NAMED = ("title", "description")  # columns by which events may name their items
+
 
 @dataclass(frozen=True)
 class TableGuess:
@@ -61,7 +63,8 @@ def guess_tables(samples: Sequence[Sample]) -> Draft:
     items = max((t for t in tables if t.kind == "items"), default=None,
                 key=lambda table: _overlap(events, table, "item_id"))  # fmt: skip
     if items is None:
-        items = next((_derived(table) for table in events if "title" in table.found), None)
+        named = (table for table in events if {*NAMED} & table.found.keys())
+        items = next(map(_derived, named), None)
     if items is None:
         raise ConfigError(f"no items with a title found; {_seen(tables)}")
     users = next((table for table in tables if table.kind == "users"), None)
@@ -91,7 +94,7 @@ def _classify(sample: Sample, samples: Sequence[Sample]) -> TableGuess:
 
 def _event_table(table: TableGuess) -> TableGuess:
     """Settle the type of the events of a file and how its lists and missing users are read."""
-    known = [ours for ours in (*TABLES["events"], "title") if ours in table.found]
+    known = [ours for ours in (*TABLES["events"], *NAMED) if ours in table.found]
     table = replace(table, found={ours: table.found[ours] for ours in known})
     settings, notes = {}, []
     if table.column("item_id").lists:
@@ -121,7 +124,8 @@ def _constant(table: TableGuess) -> Found:
 
 def _derived(events: TableGuess) -> TableGuess:
     """Take the items from the events, where these name them and nothing else does."""
-    kept = {name: events.found[name] for name in ("item_id", "title")}
+    title = next(events.found[name] for name in NAMED if name in events.found)
+    kept = {"item_id": events.found["item_id"], "title": replace(title, what="title")}
     note = "no file of items: made from the events, the most frequent title of each"
     return TableGuess("items", events.sample, kept, settings={"repeated": "most_frequent"},
                       notes=(note,))  # fmt: skip

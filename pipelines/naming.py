@@ -40,6 +40,7 @@ RATINGS = "rating overall stars score bewertung note sterne calificacion"
 QUANTITIES = "quantity qty menge anzahl stueck quantite cantidad"
 IDS = "id nr no nummer number num code key uid uuid numero kennung schluessel"
 NOT_IDS = "name title type count date time datum url price text"  # product_name is no product id
+ENDINGS = ("bezeichnung", "gruppe", "datum", "preis", "beschreibung")  # of such German words
 EVENTS: dict[str, tuple[int, str]] = {  # an event -> grade, words for it in files and columns
     "return": (0, "return returned refund storno retoure retour cancel devolucion dislike disliked "
                "remove removed skip skipped unlike hide thumbs_down"),
@@ -87,7 +88,7 @@ def column_scores(name: str) -> dict[str, int]:
     tokens = set(plain(name).split("_"))
     scores = {ours: likeness(name, words) for ours, words in COLUMNS.items()}
     for ours in ("user_id", "item_id", "session_id", "request_id"):
-        if tokens & set(NOT_IDS.split()):
+        if tokens & set(NOT_IDS.split()) or any(token.endswith(ENDINGS) for token in tokens):
             scores[ours] = 0
         elif scores[ours] and tokens & set(IDS.split()):
             scores[ours] += 1

@@ -116,7 +116,8 @@ def _by_links(
                          for c in other.columns.values() if c is not theirs)  # fmt: skip
             ours = "item_id" if titled else "user_id"
             if share >= LINKED and ours not in {*named, *found}:
-                why = f"{share:.0%} of its values are in {Path(other.path).name}, column {theirs.name}"
+                place = f"{Path(other.path).name}, column {theirs.name}"
+                why = f"{share:.0%} of its values are in {place}"
                 found[ours] = Found(ours, column.name, LIKELY, why)
     return found | _as_dimension(sample, samples, named)
 
