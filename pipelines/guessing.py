@@ -19,6 +19,8 @@ from pipelines.samples import Column, Sample
 from recsys.errors import ConfigError
 from recsys.schema import TABLES, EventRule
 
+FEW = 20  # rows: with so few, that all ids differ says nothing
+CLEARLY = 0.1  # so much more of another column's values are item ids: it is the one meant
 NAMED = ("title", "description")  # columns by which events may name their items
 
 
@@ -80,12 +82,13 @@ def _classify(sample: Sample, samples: Sequence[Sample]) -> TableGuess:
     found = guess_columns(sample, samples)
     columns = {ours: sample.columns[one.value] for ours, one in found.items()}
     ordered = "timestamp" in found or "order_index" in found
-    unique = {ours: ours in columns and columns[ours].unique for ours in IDS}
-    if {*IDS} <= found.keys() and ordered and not unique["item_id"]:
+    unique = {ours for ours in IDS if ours in columns and columns[ours].unique
+              and columns[ours].filled >= FEW}  # fmt: skip
+    if {*IDS} <= found.keys() and ordered and "item_id" not in unique:
         kind = "events"
     elif "item_id" in found and "title" in found and "user_id" not in found:
         kind = "items"
-    elif unique["user_id"] and "item_id" not in found:
+    elif "user_id" in found and columns["user_id"].unique and "item_id" not in found:
         kind = "users"
     else:
         kind = ""
@@ -145,14 +148,18 @@ def _item_table(table: TableGuess, share: float) -> TableGuess:
 
 
 def _confirmed(events: TableGuess, items: TableGuess) -> TableGuess:
-    """Let the overlap of the item ids say how sure the column is."""
-    share = _overlap((events,), items, "item_id")
+    """Let the overlap of the item ids say how sure the column is, or that another one is meant."""
     if events.sample is items.sample or "shown" in events.settings:
         return events
-    one = events.found["item_id"]
-    why = f"{share:.0%} of its values are in {Path(items.sample.path).name}"
-    sure = SURE if share > 0.9 else LIKELY if share > LINKED else GUESS
-    return replace(events, found=events.found | {"item_id": replace(one, sure=sure, why=why)})
+    there, taken = items.column("item_id").distinct, {f.value for f in events.found.values()}
+    named = events.column("item_id")
+    others = [c for c in events.sample.columns.values() if c.whole and c.name not in taken]
+    shares = {c.name: len(c.distinct & there) / max(1, len(c.distinct)) for c in (named, *others)}
+    best = max(shares, key=lambda name: shares[name])
+    best = best if shares[best] > shares[named.name] + CLEARLY else named.name
+    why = f"{shares[best]:.0%} of its values are in {Path(items.sample.path).name}"
+    sure = SURE if shares[best] > 0.9 else LIKELY if shares[best] > LINKED else GUESS
+    return replace(events, found=events.found | {"item_id": Found("item_id", best, sure, why)})
 
 
 def _overlap(events: Sequence[TableGuess], table: TableGuess, ours: str) -> float:

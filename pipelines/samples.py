@@ -149,9 +149,12 @@ def _dialect(path: str) -> Source:
     delimiter = _delimiter(lines)
     names = next(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter), [])
     values = [name for name in names if fits_number([name], ".") or guess_time([name])]
+    values += [name for name in names if names.count(name) > 1]
     if values:
-        raise SchemaError(f"its first line has no names of columns but values such as {values[0]}; "
-                          "add a line of names")  # fmt: skip
+        found = f"values such as {values[0]!r}"
+        raise SchemaError(
+            f"its first line has no names of columns but {found}; add a line of names"
+        )
     return Source(path=path, delimiter=delimiter, encoding=encoding)
 
 

