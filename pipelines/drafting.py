@@ -15,7 +15,7 @@ from typing import Any
 from pipelines.guessing import Draft, TableGuess, guess_tables
 from pipelines.roles import GUESS, LIKELY, SURE, TEXT
 from pipelines.samples import Sample, look
-from recsys.dialect import time_words
+from recsys.dialect import fits_number, time_words
 from recsys.errors import ConfigError, SchemaError
 from recsys.schema import TABLES, EventRule
 
@@ -81,7 +81,7 @@ def write_config(files: Sequence[str], out: Path, force: bool = False) -> Draft:
 
 def config_text(draft: Draft, out: Path) -> str:
     """Write the config: the text of a TOML file."""
-    run_dir = f"runs/{out.stem}"
+    run_dir = "runs/" + ("mine" if out.stem == "run" else out.stem)
     head = HEAD.format(out=out, run_dir=_toml(run_dir))
     lines = ["[data]", f'text = "auto"  # what the encoder reads: {", ".join(_texts(draft))}',
               "#memory_limit = \"2GB\"  # for preparing the log, however large it is"]  # fmt: skip
@@ -146,7 +146,7 @@ def _source(table: TableGuess) -> list[str]:
     if "time" in said:
         comments["time"] = ": ".join(_time(table, "timestamp"))
     if "decimal" in said:
-        comments["decimal"] = f"{SURE}: as in {_number(table)}"
+        comments["decimal"] = _number(table)
     lines = [f"{key} = {_toml(value)}" + f"  # {comments.get(key, '')}".rstrip(" #")
              for key, value in said.items()]  # fmt: skip
     if table.event_type:
@@ -199,8 +199,11 @@ def _time(table: TableGuess, ours: str) -> tuple[str, str]:
 
 
 def _number(table: TableGuess) -> str:
-    odd = [table.column(ours) for ours in ("price", "value") if ours in _ours(table)]
-    return next(v for c in odd for v in c.examples if not v.isdigit())
+    """Say how sure the decimal sign is, and from what: "1,234" may be one or a thousand."""
+    numbers = [table.column(ours) for ours in ("price", "value") if ours in _ours(table)]
+    odd = [v for c in numbers for v in c.examples if not fits_number([v], "plain")]
+    both = all(fits_number([value], way) for value in odd for way in (".", ","))
+    return f"{GUESS if both else SURE}: as in {odd[0]}"
 
 
 def _texts(draft: Draft) -> list[str]:

@@ -32,7 +32,7 @@ class TableGuess:
     sample: Sample
     found: dict[str, Found]  # our column -> the file's
     event_type: Found | None = None  # of every row, where no column says it
-    settings: dict[str, str] = field(default_factory=dict)  # more of the source
+    settings: dict[str, str | bool] = field(default_factory=dict)  # more of the source
     notes: tuple[str, ...] = ()
 
     def column(self, ours: str) -> Column:
@@ -71,6 +71,8 @@ def guess_tables(samples: Sequence[Sample]) -> Draft:
         raise ConfigError(f"no items with a title found; {_seen(tables)}")
     users = next((table for table in tables if table.kind == "users"), None)
     events = tuple(_confirmed(table, items) for table in events)
+    *events_too, items = _one_type_of_ids([*events, items])
+    events = tuple(events_too)
     used = {id(t.sample) for t in (*events, items, *([users] if users else []))}
     unused = tuple(table for table in tables if id(table.sample) not in used)
     items = _item_table(items, _overlap(events, items, "item_id"))
@@ -86,7 +88,7 @@ def _classify(sample: Sample, samples: Sequence[Sample]) -> TableGuess:
               and columns[ours].filled >= FEW}  # fmt: skip
     if {*IDS} <= found.keys() and ordered and "item_id" not in unique:
         kind = "events"
-    elif "item_id" in found and "title" in found and "user_id" not in found:
+    elif {"item_id", "title"} <= found.keys() and ("user_id" not in found or "item_id" in unique):
         kind = "items"
     elif "user_id" in found and columns["user_id"].unique and "item_id" not in found:
         kind = "users"
@@ -99,7 +101,8 @@ def _event_table(table: TableGuess) -> TableGuess:
     """Settle the type of the events of a file and how its lists and missing users are read."""
     known = [ours for ours in (*TABLES["events"], *NAMED) if ours in table.found]
     table = replace(table, found={ours: table.found[ours] for ours in known})
-    settings, notes = {}, []
+    settings: dict[str, str | bool] = {}
+    notes = []
     if table.column("item_id").lists:
         settings["shown"] = table.found["item_id"].value
     missing = len(table.column("user_id").texts) - table.column("user_id").filled
@@ -160,6 +163,19 @@ def _confirmed(events: TableGuess, items: TableGuess) -> TableGuess:
     why = f"{shares[best]:.0%} of its values are in {Path(items.sample.path).name}"
     sure = SURE if shares[best] > 0.9 else LIKELY if shares[best] > LINKED else GUESS
     return replace(events, found=events.found | {"item_id": Found("item_id", best, sure, why)})
+
+
+def _one_type_of_ids(tables: Sequence[TableGuess]) -> list[TableGuess]:
+    """Make the ids of all tables text where those of one of them are."""
+    mixed = any(len({table.column(ours).text for table in tables if ours in table.found}) > 1
+                for ours in IDS)  # fmt: skip
+    note = "its ids are integers; another file has such ids as text"
+    return [
+        replace(table, settings=table.settings | {"text_ids": True}, notes=(*table.notes, note))
+        if mixed and not all(table.column(ours).text for ours in IDS if ours in table.found)
+        else table
+        for table in tables
+    ]
 
 
 def _overlap(events: Sequence[TableGuess], table: TableGuess, ours: str) -> float:

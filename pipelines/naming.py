@@ -39,7 +39,8 @@ COLUMNS: dict[str, str] = {  # ours -> words for it
 RATINGS = "rating overall stars score bewertung note sterne calificacion"
 QUANTITIES = "quantity qty menge anzahl stueck quantite cantidad"
 IDS = "id nr no nummer number num code key uid uuid numero kennung schluessel"
-NOT_IDS = "name title type count date time datum url price text"  # product_name is no product id
+# beside a word for an id: product_name is no product id
+NOT_IDS = "name title type count date time datum url price text rating stars segment group age"
 ENDINGS = ("bezeichnung", "gruppe", "datum", "preis", "beschreibung")  # of such German words
 EVENTS: dict[str, tuple[int, str]] = {  # an event -> grade, words for it in files and columns
     "return": (0, "return returned refund storno retoure retour cancel devolucion dislike disliked "

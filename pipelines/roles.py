@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipelines.naming import column_scores, plain
 from pipelines.samples import Column, Sample
+from recsys.dialect import UNITS
 from recsys.schema import TABLES
 
 SURE, LIKELY, GUESS = "sure", "likely", "a guess"
@@ -101,25 +102,25 @@ def _by_links(
     """Find ids and times that no name gives away by what they hold, and who else has the ids."""
     taken = {one.value for one in named.values()}
     free = [c for c in sample.columns.values() if c.filled and c.name not in taken]
-    found: dict[str, Found] = {}
-    timed = [column for column in free if column.times and not column.unique]
-    timed += [column for column in free if column.times and column.unique]
+    found = _as_dimension(sample, samples, named)
+    links = [
+        (_inside(column, theirs), _titled(other, theirs), column.name, other.path, theirs.name)
+        for column in free if column.whole and len(column.distinct) > 1 and not column.unique
+        for other in samples if other is not sample
+        for theirs in other.columns.values() if theirs.unique and theirs.whole
+    ]  # fmt: skip
+    for share, titled, column, path, theirs in sorted(links, reverse=True):
+        ours = "item_id" if titled else "user_id"
+        used = {one.value for one in found.values()}
+        if share >= LINKED and ours not in {*named, *found} and column not in used:
+            why = f"{share:.0%} of its values are in {Path(path).name}, column {theirs}"
+            found[ours] = Found(ours, column, LIKELY, why)
+    used = {one.value for one in found.values()}
+    timed = [column for column in free if column.times and column.name not in used]
+    timed.sort(key=lambda column: (column.times[0] in UNITS, column.unique))
     if "timestamp" not in named and timed:
         found["timestamp"] = Found("timestamp", timed[0].name, GUESS, "the values are times")
-    ids = [c for c in free if c.whole and not c.times and len(c.distinct) > 1]
-    for other in samples:
-        for column, theirs in ((c, o) for c in ids for o in other.columns.values()):
-            if other is sample or not theirs.unique or column.unique or not theirs.whole:
-                continue
-            share = _inside(column, theirs)
-            titled = any(c.prose and c.length > 5 and 2 * len(c.distinct) > other.n_rows
-                         for c in other.columns.values() if c is not theirs)  # fmt: skip
-            ours = "item_id" if titled else "user_id"
-            if share >= LINKED and ours not in {*named, *found}:
-                place = f"{Path(other.path).name}, column {theirs.name}"
-                why = f"{share:.0%} of its values are in {place}"
-                found[ours] = Found(ours, column.name, LIKELY, why)
-    return found | _as_dimension(sample, samples, named)
+    return found
 
 
 def _as_dimension(
@@ -128,20 +129,27 @@ def _as_dimension(
     """Find the id of a catalogue by who points at it, and its title by its text."""
     if {"user_id", "timestamp"} & named.keys():
         return {}
-    found: dict[str, Found] = {}
     ids = [c for c in sample.columns.values() if c.unique and c.whole and not c.prose]
     others = [(Path(other.path).name, o) for other in samples if other is not sample
               for o in other.columns.values() if o.filled and o.whole and not o.unique]  # fmt: skip
     pointing = [(_inside(o, c), c.name, path, o.name) for c in ids for path, o in others]
     best = max(pointing, default=(0.0, "", "", ""))
-    if best[0] >= LINKED:
-        why = f"{best[0]:.0%} of {best[2]}, column {best[3]}, are in it"
-        found["item_id"] = Found("item_id", best[1], LIKELY, why)
-        prose = [c for c in sample.columns.values() if c.prose and 2 * len(c.distinct) > c.filled]
-        if prose and "title" not in named:
-            short = min(prose, key=lambda column: column.length)
-            found["title"] = Found("title", short.name, GUESS, "the shortest text of its own")
+    if best[0] < LINKED:
+        return {}
+    why = f"{best[0]:.0%} of {best[2]}, column {best[3]}, are in it"
+    prose = [c for c in sample.columns.values() if c.prose and 2 * len(c.distinct) > c.filled]
+    ours = "item_id" if prose or "title" in named else "user_id"
+    found = {ours: Found(ours, best[1], LIKELY, why)}
+    if prose and "title" not in named:
+        short = min(prose, key=lambda column: column.length)
+        found["title"] = Found("title", short.name, GUESS, "the shortest text of its own")
     return found
+
+
+def _titled(sample: Sample, but: Column) -> bool:
+    """Whether a file has, beside a column of ids, a text of its own for most of its rows."""
+    others = [column for column in sample.columns.values() if column is not but and column.prose]
+    return any(c.length > 5 and 2 * len(c.distinct) > sample.n_rows for c in others)
 
 
 def _inside(column: Column, other: Column) -> float:

@@ -46,6 +46,7 @@ class Column:
     name: str
     texts: Any  # (n_rows,) pa.Array of strings, null where empty
     whole: bool  # text or integers: what an id may be
+    text: bool  # text
 
     @cached_property
     def filled(self) -> int:
@@ -195,4 +196,5 @@ def _column(name: str, values: Any) -> Column:
     else:
         texts = column.cast(pa.string())
     texts = compute.utf8_trim_whitespace(texts)
-    return Column(name, compute.if_else(compute.equal(texts, ""), None, texts), whole)
+    texts = compute.if_else(compute.equal(texts, ""), None, texts)
+    return Column(name, texts, whole, is_text(found))

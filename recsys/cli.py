@@ -63,7 +63,7 @@ def init(files: opt.Files, out: opt.Out = Path("run.toml"), force: opt.Force = F
     """Look at your files, guess what is what, write a run.toml."""
     from pipelines.drafting import guess_table, write_config
 
-    table = guess_table(write_config([str(path) for path in files], out, force))
+    table = guess_table(write_config(files, out, force))
     say(table, f"wrote {out}; look through it, then: recsys run -c {out}")
 
 

@@ -45,6 +45,7 @@ class Source(BaseModel):
     quote: str = Field('"', max_length=1)  # around the cells of CSV; "" = none
     names: tuple[str, ...] = ()  # of all columns, where CSV has no line of names
     decimal: Literal["plain", ".", ","] = "plain"  # plain: 1234.5; ".": $1,234.50; ",": 1.234,50 €
+    text_ids: bool = False  # integer ids become text, where another file has them as text
     time: str = "iso"  # or "s", "ms", "us" since 1970, or a format such as "%d.%m.%Y %H:%M"
 
     @field_validator("encoding")

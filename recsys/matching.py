@@ -122,7 +122,8 @@ def _unlike_ids(table: str, parts: Sequence[Part]) -> list[Fault]:
     faults = []
     for ours in (name for name, kind in TABLES[table].items() if kind == "id"):
         kinds = [part.rows.schema.field(part.columns[ours]).type for part in parts]
-        if len({is_text(value_type(kind)) for kind in kinds}) > 1:
+        texts = [is_text(value_type(kind)) for kind in kinds]
+        if len({t or p.source.text_ids for t, p in zip(texts, parts, strict=True)}) > 1:
             places = (f"{k} in {place(p.source)}" for k, p in zip(kinds, parts, strict=True))
             faults.append(Fault("has the wrong type", table, ours, example=", ".join(places)))
     return faults

@@ -27,6 +27,6 @@ Budget = Annotated[int, typer.Option(min=5, help="What all quotas add up to, at 
 Trials = Annotated[int, typer.Option(min=1, help="In all, those of an earlier run counted.")]
 Minutes = Annotated[float | None, typer.Option(min=0, help="No trial begins after so many.")]
 Folder = Annotated[Path, typer.Option(help="Everything is made in there.")]
-Files = Annotated[list[Path], typer.Argument(help="Your exports: events, items, maybe users.")]
+Files = Annotated[list[str], typer.Argument(help="Your exports: events, items, maybe users.")]
 Out = Annotated[Path, typer.Option(metavar="FILE", help="The config to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace it if it is there.")]

@@ -69,7 +69,7 @@ def value_sql(part: Part, theirs: str, kind: str) -> str:
         number = text_number_sql(column, part.source.decimal if is_text(found) else "plain")
         whole = kind == "integer"
         return f"TRY_CAST({column} AS BIGINT)" if whole else f"nullif({number}, 'NaN'::DOUBLE)"
-    if kind == "id" and not is_text(found):
+    if kind == "id" and not is_text(found) and not part.source.text_ids:
         return f"TRY_CAST({column} AS BIGINT)"
     if pa.types.is_list(found) or pa.types.is_large_list(found):
         nested = pa.types.is_list(found.value_type) or pa.types.is_large_list(found.value_type)

@@ -71,7 +71,7 @@ ERRORS = {  # fault -> what to do
     "is written another way": "say so beside the path: data.{table} = {{ path = '...', ... }}",
     "cannot be parsed": "write times as 2026-01-31T12:00:00Z and numbers as 12.5",
     "has other contents for the same id": "keep one row for each id, or see data.items.repeated",
-    "has another type than items.item_id": "bring both tables with ids of one type",
+    "has another type than items.item_id": "set text_ids = true beside the path of the integers",
     "has fewer than 2 different ids": "bring at least 2",
     "has types without a grade": "give each one a grade: data.event_types.<type> = {{grade = 1}}",
     "is compared by data.event_types but missing": "map the column or remove the rule",

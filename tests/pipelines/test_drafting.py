@@ -123,6 +123,24 @@ def test_the_comments_say_what_was_guessed_and_how_sure_it_is(tmp_path, shop_in,
     assert found.event_types == {"purchase": 200, "view": 400} and not found.dropped
 
 
+@pytest.mark.parametrize(
+    ("prices", "line"),
+    [(["1,50", "2"], 'decimal = ","  # sure: as in 1,50'),
+     (["$1,234.50"], 'decimal = "."  # sure: as in $1,234.50'),
+     (["1,234", "9"], 'decimal = "."  # a guess: as in 1,234')],
+)  # fmt: skip
+def test_a_comma_that_may_mean_two_things_is_a_guess(tmp_path, prices, line):
+    events = pd.DataFrame({"user": list("abab") * 9, "item": list("xyyx") * 9})
+    events["date"] = "2026-01-01"
+    events.assign(price=[prices[r % len(prices)] for r in range(36)]).to_csv(
+        tmp_path / "orders.csv", index=False
+    )
+    items = pd.DataFrame({"item": ["x", "y"], "name": ["red pen", "ink pot"]})
+    items.to_csv(tmp_path / "items.csv", index=False)
+    write_config([str(tmp_path / n) for n in ("orders.csv", "items.csv")], tmp_path / "run.toml")
+    assert line in (tmp_path / "run.toml").read_text()
+
+
 def test_what_is_there_is_not_overwritten(tmp_path, shop_in, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = shop_in(tmp_path, n_users=40, n_views=400, n_orders=200)

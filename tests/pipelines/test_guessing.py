@@ -60,6 +60,7 @@ def test_ids_without_a_name_are_told_by_who_else_has_them(guess):
                   people=pd.DataFrame({"c": USERS, "d": range(20)}))  # fmt: skip
     assert columns(draft.events[0]) == {"user_id": "x1", "item_id": "x2", "timestamp": "x3"}
     assert columns(draft.items) == {"item_id": "a", "title": "b"}
+    assert columns(draft.users) == {"user_id": "c"}
     assert draft.events[0].found["timestamp"].sure == GUESS
     assert draft.events[0].found["user_id"].sure == LIKELY
 
@@ -94,6 +95,26 @@ def test_ratings_are_graded_by_threshold(guess, top, steps):
 def test_a_negative_quantity_is_a_return(guess):
     draft = guess(log=log(quantity=lambda r: -1 if r % 9 == 0 else 2), items=catalogue())
     assert grades(draft, "purchase") == [(3, 0), (0, None)]
+
+
+def test_what_a_customer_thinks_of_an_item_does_not_make_it_an_event(guess):
+    items = catalogue(customer_rating=range(30), customer_likes=range(30), created_at="2026-01-01")
+    assert columns(guess(log=log(), items=items).items)["title"] == "title"
+
+
+def test_barcodes_are_no_times(guess):
+    barcodes = [str(4_006_381_333_900 + n) for n in range(30)]
+    events = log(item="x1", time="x2").assign(x1=[barcodes[r * r % 30] for r in range(200)])
+    draft = guess(log=events, items=catalogue("ean").assign(ean=barcodes))
+    assert columns(draft.events[0]) == {"user_id": "user_id", "item_id": "x1", "timestamp": "x2"}
+
+
+def test_integer_ids_are_read_as_text_where_another_file_has_them_as_text(tmp_path):
+    events = log(item="i").assign(i=[r * r % 30 for r in range(200)])
+    events.to_parquet(tmp_path / "log.parquet")
+    catalogue().assign(item_id=range(30)).to_csv(tmp_path / "items.csv", index=False)
+    draft = guess_tables([look(str(tmp_path / name)) for name in ("log.parquet", "items.csv")])
+    assert draft.events[0].settings == {"text_ids": True} and not draft.items.settings
 
 
 def test_lists_of_what_was_shown_are_impressions(guess):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -23,19 +23,19 @@ from recsys.dialect import (
     written_otherwise,
 )
 
+DATABASE = duckdb.connect()
+SLOW = settings(deadline=None, max_examples=50)
 MOMENTS = st.datetimes(datetime(1975, 1, 1), datetime(2060, 1, 1))
 
 
 def read(sql_of, value, way):
     """Read one value by the SQL."""
-    [[found]] = (
-        duckdb.connect()
-        .execute(f"SELECT {sql_of('x', way)} FROM (SELECT ?::VARCHAR AS x)", [value])
-        .fetchall()
-    )
+    query = f"SELECT {sql_of('x', way)} FROM (SELECT ?::VARCHAR AS x)"
+    [[found]] = DATABASE.execute(query, [value]).fetchall()
     return found
 
 
+@SLOW
 @given(MOMENTS, st.sampled_from([f"{date} %H:%M:%S" for date in DATES]))
 def test_a_written_moment_is_guessed_and_read_back(moment, way):
     written = moment.strftime(way)
@@ -44,6 +44,7 @@ def test_a_written_moment_is_guessed_and_read_back(moment, way):
     assert read(text_time_sql, written, way) == int(again.timestamp()) * 1_000_000
 
 
+@SLOW
 @given(MOMENTS, st.sampled_from(list(UNITS)))
 def test_a_unit_is_guessed_by_its_size_and_read_exactly(moment, unit):
     seconds = int(moment.replace(tzinfo=UTC).timestamp())
@@ -94,6 +95,7 @@ def test_numbers_are_read_as_they_are_written_or_not_at_all(value, way, number):
     assert fits_number([value], way) == (number is not None)
 
 
+@SLOW
 @given(st.integers(-(10**9), 10**9))
 def test_cents_are_read_back_from_both_signs(cents):
     whole, rest = divmod(abs(cents), 100)

@@ -133,6 +133,14 @@ def test_ids_of_two_types_in_two_files_are_refused(shop):
             "string in bought.csv, int64 in seen.parquet")  # fmt: skip
 
 
+def test_integer_ids_are_text_where_that_is_said(shop):
+    pd.read_csv("seen.csv").to_parquet("seen.parquet")
+    views = VIEWS.model_copy(update={"path": "seen.parquet"})
+    refused(config(events=(views,)), "column item_id: has another type", "set text_ids = true")
+    views = views.model_copy(update={"text_ids": True})
+    assert check(config(events=(ORDERS, views))).n_events == 139
+
+
 def test_rows_without_a_user_are_refused_or_dropped_and_counted(shop):
     (shop / "bought.csv").write_text(BOUGHT + ";1;30.01.2026 15:00;1,00\n" * 3)
     orders = ORDERS.model_copy(update={"encoding": "utf-8"})
