@@ -60,14 +60,16 @@ class Column:
     def examples(self) -> list[str]:
         """Different values, evenly from all over the rows."""
         found: list[str] = self.texts.drop_null().unique().to_pylist()
-        return found[:: max(1, len(found) // VALUES)][:VALUES]
+        return found[:: max(1, -(-len(found) // VALUES))]
 
     @cached_property
     def times(self) -> tuple[str, ...]:
-        """The ways in which nearly all values are times; several if nobody can tell."""
+        """The ways in which most values are times, nearly all; several if nobody can tell."""
         if self.filled and isinstance(self.examples[0], str):
             seeds = {way: None for value in self.examples[:5] for way in guess_time([value])}
-            return tuple(way for way in seeds if self._share(fits_time, way) >= ENOUGH)
+            shares = {way: self._share(fits_time, way) for way in seeds}
+            best = max(shares.values(), default=0.0)
+            return tuple(way for way, share in shares.items() if share == best >= ENOUGH)
         return ()
 
     @cached_property

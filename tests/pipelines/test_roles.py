@@ -33,13 +33,22 @@ def test_the_name_that_says_it_most_is_taken(columns):
 
 
 def test_a_column_is_never_two_of_ours(columns):
-    found = columns(product_name=["red rose", "spade"], name=["a rose", "a spade"], id=[1, 2])
-    assert len({theirs for theirs, _ in found.values()}) == len(found)
-    assert found["item_id"] == ("id", LIKELY)
+    found = columns(category_name=["red things", "spades"], x=[1, 2])
+    assert [theirs for theirs, _ in found.values()] == ["category_name"]
+
+
+def test_an_id_beside_a_title_is_that_of_an_item(columns):
+    found = columns(id=[1, 2], name=["a rose", "a spade"])
+    assert found == {"item_id": ("id", LIKELY), "title": ("name", SURE)}
 
 
 def test_times_without_a_name_are_a_guess(columns):
     found = columns(x=["31.01.2026", "01.02.2026"], y=["a", "b"])
+    assert found == {"timestamp": ("x", GUESS)}
+
+
+def test_a_written_date_is_rather_a_time_than_a_number_of_that_size(columns):
+    found = columns(barcode=[4006381333900, 4006381333901], x=["31.01.2026", "01.02.2026"])
     assert found == {"timestamp": ("x", GUESS)}
 
 

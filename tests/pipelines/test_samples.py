@@ -42,6 +42,13 @@ def test_a_few_odd_values_do_not_hide_what_a_column_is(tmp_path):
     assert look(str(tmp_path / "t.csv")).columns["d"].times == ()
 
 
+def test_the_values_that_are_parsed_are_from_all_over_the_rows(tmp_path):
+    unclear = [f"05/06/2026 {h:02d}:{m:02d}" for h in range(9) for m in range(50)]
+    clear = [f"06/13/2026 10:{m:02d}" for m in range(9)]
+    pd.DataFrame({"t": unclear + clear, "x": 1}).to_csv(tmp_path / "t.csv", index=False)
+    assert look(str(tmp_path / "t.csv")).columns["t"].times == ("%m/%d/%Y %H:%M",)
+
+
 def test_typed_columns_are_told_by_their_types(tmp_path):
     frame = pd.DataFrame({
         "id": [1, 2, 3], "share": [0.5, 1.5, np.nan],

@@ -40,7 +40,8 @@ def test_parts_are_put_below_each_other_in_our_types(events):
     rated = ("u,i,t,v\nann,7,1767225600,4.5\nbob,7,1767225601,2\n",
              {"columns": COLUMNS, "time": "s", "event_type": "rate"})  # fmt: skip
     seen = ("user_id;item_id;timestamp;price\nann;8;01.01.2026;1,5\n",
-            {"delimiter": ";", "time": "%d.%m.%Y", "decimal": ",", "event_type": "view"})  # fmt: skip
+            {"delimiter": ";", "time": "%d.%m.%Y", "decimal": ",",
+             "event_type": "view"})  # fmt: skip
     start = int(pd.Timestamp("2026-01-01", tz="UTC").timestamp()) * 10**6
     absent = {"value": None, "price": None, "position": None}
     assert events(rated, seen) == [
