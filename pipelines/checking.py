@@ -17,9 +17,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from recsys import queries
 from recsys.errors import ConfigError
 from recsys.matching import MatchedTable, match_table
-from recsys.queries import Probe, column_probes, events_sql, items_sql, literal, moment_sql
+from recsys.queries import Probe, literal
 from recsys.reading import place, reason
 from recsys.schema import (
     ERRORS,
@@ -164,8 +165,8 @@ def _probe(
     """Find what is wrong in single columns; count the rows and those with a timestamp."""
     faults, n_rows, n_timed = [], 0, 0
     for part in table.parts:
-        more = ["count(*)", f"count({moment_sql(part)})"]
-        found, (rows, timed) = _count(con, name, part.name, column_probes(name, part), more)
+        more = ["count(*)", f"count({queries.moment_sql(part)})"]
+        found, (rows, timed) = _count(con, name, part.name, queries.column_probes(name, part), more)
         faults += [replace(fault, file=place(part.source)) for fault in found]
         n_rows, n_timed = n_rows + rows, n_timed + timed
     return faults, n_rows, n_timed
@@ -198,11 +199,12 @@ def _count(
 def _read_items(con: duckdb.DuckDBPyConnection, given: MatchedTable) -> tuple[Table, list[Fault]]:
     """Read the catalogue into memory, cleaned, item_id ascending: row = item code."""
     columns = given.parts[0].columns
-    table: Table = con.sql(items_sql(given)).to_arrow_table()
+    table: Table = con.sql(queries.items_sql(given)).to_arrow_table()
     prose = {columns.get(name) for name in ("title", "brand", "description")}
     cleaning = [clean_text if column in prose else clean_list for column in given.text]
     items = clean_items(table, [clean(table[f"text{i}"]) for i, clean in enumerate(cleaning)])
-    return items, check_items(items)
+    repeats, _ = _count(con, "items", f"({queries.repeats_sql(given)})", [queries.REPEATS], [])
+    return items, check_items(items) + repeats
 
 
 def _choose_protocol(
@@ -232,7 +234,7 @@ def _count_events(
     """
     columns = given["events"].columns
     by_order = protocol == "leave_last_out"
-    rows = events_sql(given["events"], config, by_order)
+    rows = queries.events_sql(given["events"], config, by_order)
     known, faults = _match_ids(con, rows, items)
     coded = f"{rows} LEFT JOIN codes USING (item_id)" if known != "TRUE" else rows
     timed = "user_id IS NOT NULL AND moment IS NOT NULL"

@@ -17,6 +17,7 @@ from recsys.schema import TABLES, DataConfig, is_text, value_type
 Probe = tuple[str, str, str, str]  # fault, column, SQL of the rows that have it, SQL of an example
 ZONE = r"\d:\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)$"  # what a text ends in that names its time zone
 CLICKED = "CASE right({cell}, 2) WHEN '-1' THEN 'clicked' ELSE 'shown' END"
+REPEATS: Probe = ("has several contents for one id", "item_id", "TRUE", "item_id::VARCHAR")
 EVENTS = {  # what the SQL of events has besides ids, moment and event_type
     "value": "DOUBLE", "price": "DOUBLE", "position": "BIGINT", "request_id": "VARCHAR",
     "session_id": "VARCHAR",
@@ -84,16 +85,32 @@ def items_sql(table: MatchedTable) -> str:
     Of several contents for one id there are all, or the most frequent one that has a title, if the
     source says so.
     """
-    [part] = table.parts
-    select = {ours: typed_sql(part, ours, "items") for ours in part.columns}
-    select |= {f"text{i}": value_sql(part, c, "text") for i, c in enumerate(table.text)}
-    rows = f"SELECT {_columns(select)} FROM {part.name}"
-    if not (isinstance(part.source, ItemSource) and part.source.repeated == "most_frequent"):
+    select = _contents(table)
+    rows = f"SELECT {_columns(select)} FROM {table.parts[0].name}"
+    if not _takes_most_frequent(table):
         return f"SELECT DISTINCT * FROM ({rows}) ORDER BY ALL"
     counted = f"SELECT *, count(*) AS times FROM ({rows}) WHERE item_id IS NOT NULL GROUP BY ALL"
     order = ", ".join(["title IS NULL", "times DESC", *select])
     first = f"row_number() OVER (PARTITION BY item_id ORDER BY {order}) = 1"
     return f"SELECT * EXCLUDE (times) FROM (FROM ({counted}) QUALIFY {first}) ORDER BY ALL"
+
+
+def repeats_sql(table: MatchedTable) -> str:
+    """SQL of the `item_id` with several contents of which the most frequent is taken."""
+    rows = f"SELECT DISTINCT {_columns(_contents(table))} FROM {table.parts[0].name}"
+    taken = str(_takes_most_frequent(table)).upper()
+    return f"SELECT item_id FROM ({rows}) WHERE {taken} GROUP BY item_id HAVING count(*) > 1"
+
+
+def _contents(table: MatchedTable) -> dict[str, str]:
+    [part] = table.parts
+    select = {ours: typed_sql(part, ours, "items") for ours in part.columns}
+    return select | {f"text{i}": value_sql(part, c, "text") for i, c in enumerate(table.text)}
+
+
+def _takes_most_frequent(table: MatchedTable) -> bool:
+    source = table.parts[0].source
+    return isinstance(source, ItemSource) and source.repeated == "most_frequent"
 
 
 def moment_sql(part: Part, order: str = "timestamp") -> str:

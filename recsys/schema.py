@@ -79,6 +79,7 @@ ERRORS = {  # fault -> what to do
 }
 WARNINGS = {  # fault -> what was done
     "has types but no data.event_types": "every event has grade 1",
+    "has several contents for one id": "the most frequent was taken",
     "has no user": "dropped",
     "has no time": "dropped",
     "is not in items": "dropped",

@@ -158,6 +158,8 @@ def test_of_several_titles_the_most_frequent_is_kept_if_it_is_said(shop):
     refused(config(items=items), "has other contents for the same id in 2 rows")
     kept = items.model_copy(update={"repeated": "most_frequent"})
     prepare((ORDERS, VIEWS), kept, shop / "p", config(items=kept), "leave_last_out")
+    [warning] = [line for line in check(config(items=kept)).warnings if "contents" in line]
+    assert "has several contents for one id in 2 rows (e.g. 2)" in warning
     found = pq.read_table(shop / "p/items.parquet").to_pydict()
     assert dict(zip(found["item_id"], found["title"], strict=True)) == {
         "1": "Brot", "2": "Öl", "3": "Erbsen",  # as often as Käse, but first
