@@ -186,3 +186,18 @@ def test_complete_journey_is_read_but_for_products_that_it_does_not_have(monkeyp
 
 def test_every_layout_of_the_page_is_tested():
     assert SECTIONS.keys() == {*FILES, "IFDB", "Complete Journey"}
+
+
+REAL = ["ifdb", "amazon_scientific_2018", "amazon_beauty_2014", "online_retail",
+        "ml_latest_small_text"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_init_reads_every_event_of_real_data(tmp_path, name):
+    if not (DATA / name).is_dir():
+        pytest.skip("needs RECSYS_DATA")
+    files = [str(DATA / name / f"{table}.parquet") for table in ("events", "items")]
+    write_config(files, tmp_path / "run.toml")
+    checked = check(load_toml(RunConfig, tmp_path / "run.toml"))
+    assert checked.n_events == checked.n_rows > 50_000
+    assert checked.columns_used["items"]["title"] == checked.text_columns[0] == "title"
