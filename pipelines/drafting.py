@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,7 @@ def config_text(draft: Draft, out: Path) -> str:
     head = HEAD.format(out=out, run_dir=_toml(run_dir))
     lines = ["[data]", f'text = "auto"  # what the encoder reads: {", ".join(_texts(draft))}',
               "#memory_limit = \"2GB\"  # for preparing the log, however large it is"]  # fmt: skip
-    lines += [f"# not used: {table.sample.path}; it looks like no events, items or users"
-              for table in draft.unused]  # fmt: skip
+    lines += [f"# not used: {table.sample.path}" for table in draft.unused]
     for table in draft.events:
         lines += ["", "[[data.events]]", *_source(table)]
     lines += ["", "[data.items]", *_source(draft.items)]
@@ -98,7 +98,8 @@ def config_text(draft: Draft, out: Path) -> str:
               "[data.event_types]"]  # fmt: skip
     for name, (rules, sure) in draft.rules.items():
         meant = RANKS[rules[0].grade] if len(rules) == 1 else "by its value"
-        lines.append(f"{_toml(name)} = {_rules(rules)}  # {sure}: {meant}")
+        key = name if re.fullmatch(r"[\w-]+", name, re.ASCII) else _toml(name)
+        lines.append(f"{key} = {_rules(rules)}  # {sure}: {meant}")
     seen = "auto would list it" if draft.repeats >= REPEATED else "auto would leave it out"
     tail = TAIL.format(repeats=draft.repeats, seen=seen, releases=_toml(f"{run_dir}/releases"),
                        store=_toml(f"{run_dir}/store"))  # fmt: skip
@@ -111,7 +112,8 @@ def guess_table(draft: Draft) -> Any:
     from rich.table import Table
 
     table = Table("file", "is", "yours", "ours", "how sure", "guessed from")
-    tables = [*draft.events, draft.items, *([draft.users] if draft.users else []), *draft.unused]
+    unused = [replace(one, kind="") for one in draft.unused]
+    tables = [*draft.events, draft.items, *([draft.users] if draft.users else []), *unused]
     for one in tables:
         name, kind = Path(one.sample.path).name, one.kind or "not used"
         for yours, ours, sure, why in _facts(one):
@@ -225,5 +227,5 @@ def _grades(rules: Sequence[EventRule]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Write a value as TOML, which for these is JSON."""
-    return json.dumps(value, ensure_ascii=False)
+    """Write a value as TOML, which for these is JSON but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -113,7 +113,7 @@ def test_the_comments_say_what_was_guessed_and_how_sure_it_is(tmp_path, shop_in,
     for line in (
         'time = "%d.%m.%Y %H:%M"  # sure: 02.01.2026', 'decimal = ","  # sure: as in',
         'encoding = "cp1252"  # likely', 'event_type = "view"  # likely: the name of the file',
-        'columns.user_id = "Kundennr"', '"purchase" = { grade = 3 }  # likely',
+        'columns.user_id = "Kundennr"', 'purchase = { grade = 3 }  # likely',
         "# not read: Bestellnr", "reads: Bezeichnung, Warengruppe, Beschreibung",
     ):  # fmt: skip
         assert line in text, line
@@ -139,6 +139,25 @@ def test_a_comma_that_may_mean_two_things_is_a_guess(tmp_path, prices, line):
     items.to_csv(tmp_path / "items.csv", index=False)
     write_config([str(tmp_path / n) for n in ("orders.csv", "items.csv")], tmp_path / "run.toml")
     assert line in (tmp_path / "run.toml").read_text()
+
+
+def test_types_and_columns_of_any_name_are_quoted(tmp_path):
+    kind = 'buy "now"\\ \x7fé'
+    events = pd.DataFrame({"user": list("abab") * 9, "item": list("xyyx") * 9, "event": kind})
+    events.assign(**{"date": "2026-01-01", 'my "price"': "1.5"}).to_csv(
+        tmp_path / "log.csv", index=False
+    )
+    items = pd.DataFrame({"item": ["x", "y"], "name": ["red pen", "ink pot"]})
+    items.to_csv(tmp_path / "items.csv", index=False)
+    towns = pd.DataFrame({"town": ["Rom", "Ulm"]})
+    towns.assign(people=1).to_csv(tmp_path / "towns.csv", index=False)
+    files = [str(tmp_path / f"{name}.csv") for name in ("log", "items", "towns")]
+    draft = write_config(files, tmp_path / "run.toml")
+    found = checked(tmp_path / "run.toml")
+    assert found.event_types == {kind: 36}
+    assert found.columns_used["events"]["price"] == 'my "price"'
+    assert f"# not used: {files[2]}" in (tmp_path / "run.toml").read_text()
+    assert "not used" in list(guess_table(draft).columns[1].cells)
 
 
 def test_what_is_there_is_not_overwritten(tmp_path, shop_in, monkeypatch):
