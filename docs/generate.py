@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from features.catalogue import CATALOGUE
 from pipelines.settings import RunConfig
+from recsys.dialect import EventSource, ItemSource, Source
 from recsys.schema import EventRule
 from serving.settings import ServingConfig
 
@@ -63,6 +64,11 @@ value is TOML, and what is not TOML is taken as text. Relative paths start at th
 `recsys publish`, `rollback`, `releases` and `serve` read only the table `[serving]`, so they run on
 the base install.
 """
+SOURCE = """\
+A source is a path (`items = "items.csv"`), or a path and how the file is written
+(`items = { path = "items.csv", delimiter = ";" }`); `data.events` may be a list of them
+([bring your own data](data.md#foreign-files)):
+"""
 
 
 def features_page() -> str:
@@ -96,6 +102,8 @@ def config_page() -> str:
         lines += [f"## {name}", "", _summary(described), "", *_keys(described, f"{name}."), ""]
         if name == "data":
             lines += ["A rule of `data.event_types`:", "", *_keys(EventRule, ""), ""]
+            lines += [SOURCE, *_keys(EventSource, ""), "", "Of items instead of the last three:",
+                      "", *_keys(ItemSource, "", Source), ""]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -106,11 +114,13 @@ def sections() -> dict[str, type[BaseModel]]:
             if isinstance(kind, type) and issubclass(kind, BaseModel)}  # fmt: skip
 
 
-def _keys(model: type[BaseModel], prefix: str) -> list[str]:
-    """Draw the table of a model's own keys."""
-    comments, rows = _comments(model), _head("key", "type", "default", "meaning")
+def _keys(model: type[BaseModel], prefix: str, but: type[BaseModel] = BaseModel) -> list[str]:
+    """Draw the table of a model's own keys, without those of `but`."""
+    bases = [base for base in model.__mro__ if issubclass(base, BaseModel) and base.model_fields]
+    comments = {name: said for base in bases for name, said in _comments(base).items()}
+    rows = _head("key", "type", "default", "meaning")
     for name, field in model.model_fields.items():
-        if not _is_model(field.annotation):
+        if not _is_model(field.annotation) and name not in but.model_fields:
             rows.append(_row(f"`{prefix}{name}`", _type(field), _default(field),
                              comments.get(name, "")))  # fmt: skip
     return rows
@@ -139,7 +149,9 @@ def _annotation(kind: Any) -> str:
         return _annotation(inner[0])
     if inner:  # a union
         return " or ".join(_annotation(one) for one in inner if one is not NoneType)
-    return "rules" if _is_model(kind) else WORDS[kind]
+    if _is_model(kind):
+        return "rules" if kind is EventRule else "source"
+    return WORDS[kind]
 
 
 def _default(field: FieldInfo) -> str:

@@ -23,17 +23,12 @@ from pipelines.database import (
     count_faults,
     open_database,
 )
+from recsys import queries
 from recsys.dataset import DAY
-from recsys.reading import (
-    MatchedTable,
-    column_probes,
-    events_sql,
-    match_table,
-    typed_sql,
-)
+from recsys.matching import MatchedTable, match_table
+from recsys.reading import place, reason
 from recsys.schema import (
     ERRORS,
-    TABLES,
     WARNINGS,
     DataConfig,
     Fault,
@@ -129,7 +124,8 @@ def read_inputs(
         faults += found
         if opened is not None:
             given[name] = opened
-            con.register(f"{name}_given", opened.rows)
+            for part in opened.parts:
+                con.register(part.name, part.rows)
     items: Table = None
     checked, events = None, ""
     for name, table in given.items():  # the events last: they are compared with the items
@@ -145,11 +141,11 @@ def read_inputs(
             else:
                 found = [Fault("is read by nothing yet", name)]
             faults += found
-        except (DatabaseError, pa.ArrowException) as error:
+        except (DatabaseError, pa.ArrowException, UnicodeError) as error:
             if isinstance(error, OutOfMemory):
                 raise
-            faults.append(Fault("cannot be read", name, example=str(error).splitlines()[0]))
-    names = {k: str(v) if isinstance(v, str | Path) else "in memory" for k, v in sources.items()}
+            faults.append(Fault("cannot be read", name, example=reason(error)))
+    names = {name: place(source) for name, source in sources.items()}
     warnings = check_tables(faults, names)
     assert checked is not None  # else check_tables has raised
     return Inputs(replace(checked, sources=names, warnings=tuple(warnings)), items, events)
@@ -157,26 +153,26 @@ def read_inputs(
 
 def _probe(con: Database, name: str, table: MatchedTable) -> tuple[list[Fault], int, int]:
     """Find what is wrong in single columns; count the rows and those with a timestamp."""
-    schema, time = table.rows.schema, table.columns.get("timestamp")
-    timed = f"count({typed_sql(time, 'time', schema)})" if time else "0"
-    probes = column_probes(name, schema, table.columns)
-    faults, (n_rows, n_timed) = count_faults(
-        con, name, f"{name}_given", probes, ["count(*)", timed]
-    )
+    faults, n_rows, n_timed = [], 0, 0
+    for part in table.parts:
+        more = ["count(*)", f"count({queries.moment_sql(part)})"]
+        probes = queries.column_probes(name, part)
+        found, (rows, timed) = count_faults(con, name, part.name, probes, more)
+        faults += [replace(fault, file=place(part.source)) for fault in found]
+        n_rows, n_timed = n_rows + rows, n_timed + timed
     return faults, n_rows, n_timed
 
 
 def _read_items(con: Database, given: MatchedTable) -> tuple[Table, list[Fault]]:
     """Read the catalogue into memory, cleaned, item_id ascending: row = item code."""
-    columns, schema, kinds = given.columns, given.rows.schema, TABLES["items"]
-    select = [f"{typed_sql(theirs, kinds[c], schema)} AS {c}" for c, theirs in columns.items()]
-    select += [f"{typed_sql(c, 'text', schema)} AS text{i}" for i, c in enumerate(given.text)]
-    query = f"SELECT DISTINCT {', '.join(select)} FROM items_given ORDER BY ALL"
-    table: Table = con.sql(query).to_arrow_table()
+    columns = given.parts[0].columns
+    table: Table = con.sql(queries.items_sql(given)).to_arrow_table()
     prose = {columns.get(name) for name in ("title", "brand", "description")}
     cleaning = [clean_text if column in prose else clean_list for column in given.text]
     items = clean_items(table, [clean(table[f"text{i}"]) for i, clean in enumerate(cleaning)])
-    return items, check_items(items)
+    repeated = f"({queries.repeats_sql(given)})"
+    repeats, _ = count_faults(con, "items", repeated, [queries.REPEATS], [])
+    return items, check_items(items) + repeats
 
 
 def _choose_protocol(
@@ -207,14 +203,15 @@ def _count_events(
     """
     columns = given["events"].columns
     by_order = protocol == "leave_last_out"
-    rows = events_sql(given["events"].rows.schema, columns, config, by_order)
+    rows = queries.events_sql(given["events"], config, by_order)
     known, faults = _match_ids(con, rows, items)
     coded = f"{rows} LEFT JOIN codes USING (item_id)" if known != "TRUE" else rows
-    timed = "moment IS NOT NULL"
+    timed = "user_id IS NOT NULL AND moment IS NOT NULL"
     kept = f"{timed} AND {known} AND grade IS NOT NULL"
     no_rule = f"{timed} AND {known} AND grade IS NULL"
     drops = [
-        ("has no time", "", "moment IS NULL", "CAST(user_id AS VARCHAR)"),
+        ("has no user", "user_id", "user_id IS NULL", "concat('item_id=', item_id)"),
+        ("has no time", "", "user_id IS NOT NULL AND moment IS NULL", "user_id::VARCHAR"),
         ("is not in items", "item_id", f"{timed} AND NOT ({known})", "CAST(item_id AS VARCHAR)"),
         ("matches no rule of data.event_types", "event_type", no_rule, "event_type"),
     ]

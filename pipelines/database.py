@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from recsys.errors import ConfigError
-from recsys.reading import Probe, literal
+from recsys.queries import Probe, literal
 from recsys.schema import Fault
 
 Database = duckdb.DuckDBPyConnection

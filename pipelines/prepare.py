@@ -30,7 +30,8 @@ from pipelines.database import Database, open_database
 from pipelines.prepared import VERSION, Manifest, Prepared, open_prepared
 from recsys.dataset import ALWAYS_UNTIL
 from recsys.errors import ConfigError, SchemaError
-from recsys.reading import literal, stamp
+from recsys.queries import literal
+from recsys.reading import stamp
 from recsys.schema import DataConfig, Fault, Table, check_tables, is_text
 from recsys.split import Windows, cut_windows, leave_last_out
 

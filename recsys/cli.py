@@ -50,6 +50,15 @@ def main() -> None:
         raise SystemExit(2) from None
 
 
+@app.command(epilog="Example: recsys init orders.csv views.csv products.csv")
+def init(files: opt.Files, out: opt.Out = Path("run.toml"), force: opt.Force = False) -> None:
+    """Look at your files, guess what is what, write a run.toml."""
+    from pipelines.drafting import guess_table, write_config
+
+    table = guess_table(write_config(files, out, force))
+    say(table, f"wrote {out}; look through it, then: recsys run -c {out}")
+
+
 @app.command(epilog="Example: recsys validate -c run.toml --html data.html")
 def validate(config: opt.Config = None, set_: opt.Set = None, html: opt.Html = None) -> None:
     """Check the input tables: all that is wrong, or what is in them."""

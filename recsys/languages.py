@@ -7,7 +7,7 @@ DuckDB; whoever has the database runs it.
 
 from __future__ import annotations
 
-from recsys.reading import literal
+from recsys.queries import literal
 
 MOST_TEXTS = 20_000  # looked at, spread evenly over the catalogue
 MOST_CHARACTERS = 1_000  # of each

@@ -28,3 +28,6 @@ Trials = Annotated[int, typer.Option(min=1, help="In all, those of an earlier ru
 Minutes = Annotated[float | None, typer.Option(min=0, help="No trial begins after so many.")]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also as a page with figures.")]
 Folder = Annotated[Path, typer.Option(help="Everything is made in there.")]
+Files = Annotated[list[str], typer.Argument(help="Your exports: events, items, maybe users.")]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="The config to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace it if it is there.")]

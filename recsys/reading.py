@@ -8,15 +8,15 @@ therefore always strings); numbers and times are parsed later, and what does not
 In JSON Lines what looks like a time stays a string for the same reason. The columns of a folder are
 those of its first file by name; of a JSON Lines file, those of its first 8 MiB.
 
-The second half says in the SQL of DuckDB what a column means and what can be wrong with it. It is
-only text: whoever has the database runs it.
+How a file is written is said by its `recsys.dialect.Source`. Which of its columns is which is found
+in `recsys.matching`, and what they mean is said in SQL by `recsys.queries`.
 """
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,63 +26,21 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pa_fs
 import pyarrow.json as pa_json
 
+from recsys.dialect import Source, guess_delimiter
 from recsys.errors import SchemaError
-from recsys.schema import (
-    TABLES,
-    DataConfig,
-    Fault,
-    file_names,
-    is_text,
-    match_columns,
-    text_columns,
-    value_type,
-)
 
-Probe = tuple[str, str, str, str]  # fault, column, SQL of the rows that have it, SQL of an example
+LINE = 1 << 16  # bytes in which the first line of a CSV file is looked for
 BLOCK = 8 << 20  # bytes read at a time; no row may be longer
 FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
     ".jsonl": "json",
     ".ndjson": "json",
     ".json": "json",
 }
-
-
-@dataclass(frozen=True)
-class MatchedTable:
-    """A table whose columns are what they must be; what is in its rows is not known yet."""
-
-    rows: ds.Dataset
-    columns: dict[str, str]  # {ours: the file's}
-    text: tuple[str, ...]  # of items: the file's columns that make up the encoder's text
-
-
-def match_table(
-    name: str, source: Any, config: DataConfig
-) -> tuple[MatchedTable | None, list[Fault]]:
-    """Open a table and find its columns; no table is returned where there is a fault.
-
-    Args:
-        name: "events", "items" or "users".
-        source: as for `open_table`.
-        config: the file's names of our columns.
-    """
-    numbers = [c for c, kind in TABLES[name].items() if kind == "number"]
-    try:
-        rows = open_table(source, {n for c in numbers for n in file_names(name, c, config)})
-        empty = not rows.head(1).num_rows
-    except (SchemaError, pa.ArrowException, OSError) as error:
-        return None, [Fault("cannot be read", name, example=str(error).splitlines()[0])]
-    if empty:
-        return None, [Fault("has no rows", name)]
-    columns, faults = match_columns(name, rows.schema, config)
-    text: list[str] = []
-    if name == "items":
-        text, missing = text_columns(config, columns, rows.schema)
-        faults = faults + missing
-    return None if faults else MatchedTable(rows, columns, tuple(text)), faults
 
 
 def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
@@ -91,7 +49,7 @@ def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
     Args:
         source: path or URI of a Parquet, CSV or JSON Lines file (CSV and JSON Lines also .gz) or
             of a folder of such files of one format; or a pandas, polars or Arrow table (anything
-            with `__arrow_c_stream__`).
+            with `__arrow_c_stream__`); or a `Source`, which also says how the file is written.
         numbers: columns that are decimal in JSON Lines, even where the first rows have no point.
 
     Raises:
@@ -99,6 +57,8 @@ def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
     """
     if isinstance(source, ds.Dataset):
         return source
+    dialect = source if isinstance(source, Source) else Source(path="in memory")
+    source = source.path if isinstance(source, Source) else source
     if not isinstance(source, str | Path):
         if not hasattr(source, "__arrow_c_stream__"):
             raise SchemaError(
@@ -115,16 +75,59 @@ def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
         raise SchemaError(f"found {found}; expected files of one format of {sorted(FORMATS)}")
     try:
         paths = [info.path for info in files]
-        return _open(paths, filesystem, kinds.pop() or "", numbers)
+        return _open(paths, filesystem, kinds.pop() or "", numbers, dialect)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SchemaError(str(error).splitlines()[0]) from error
+        raise SchemaError(reason(error)) from error
+
+
+def first_bytes(path: str, n: int) -> bytes | None:
+    """Return the first bytes of a CSV file, or of the first of a folder; None for another format.
+
+    Raises:
+        SchemaError: it is not there or cannot be read.
+    """
+    filesystem, files = _files(path)
+    if not files or _format(files[0].path) != "csv":
+        return None
+    try:
+        with filesystem.open_input_stream(files[0].path, compression="detect") as stream:
+            return bytes(stream.read(n))
+    except OSError as error:
+        raise SchemaError(reason(error)) from error
 
 
 def stamp(source: Any) -> list[list[str | int]] | None:
-    """Return path, size in bytes and time of change of each file, None for a table in memory."""
+    """Return what tells a table from another: the files and how they are read; None in memory.
+
+    Returns:
+        Path, size in bytes and time of change of each file, and for a `Source` what it says.
+    """
+    if isinstance(source, list | tuple):
+        stamps = [stamp(one) for one in source]
+        return None if None in stamps else [row for some in stamps for row in some or ()]
+    if isinstance(source, Source):
+        said = source.model_dump_json(exclude={"path"}, exclude_defaults=True)
+        return [*(stamp(source.path) or ()), [said]]
     if not isinstance(source, str | Path):
         return None
     return [[info.path, info.size or 0, info.mtime_ns or 0] for info in _files(source)[1]]
+
+
+def place(source: Any) -> str:
+    """Say where a table is, for messages."""
+    if isinstance(source, list | tuple):
+        return ", ".join(place(one) for one in source)
+    if isinstance(source, Source):
+        return source.path
+    return str(source) if isinstance(source, str | Path) else "in memory"
+
+
+def reason(error: Exception) -> str:
+    """Say in a line why a file cannot be read."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    letters = isinstance(error, UnicodeError) or "UTF8" in said or "codec can't decode" in said
+    hint = "; these are other letters: set encoding = 'cp1252', or whatever wrote the file"
+    return said + hint * letters
 
 
 def _files(source: str | Path) -> tuple[pa_fs.FileSystem, list[pa_fs.FileInfo]]:
@@ -152,14 +155,25 @@ def _format(path: str) -> str | None:
 
 
 def _open(
-    paths: list[str], filesystem: pa_fs.FileSystem, kind: str, numbers: Collection[str]
+    paths: list[str],
+    filesystem: pa_fs.FileSystem,
+    kind: str,
+    numbers: Collection[str],
+    source: Source,
 ) -> ds.Dataset:
     if kind == "parquet":
         return ds.dataset(paths, filesystem=filesystem, format="parquet")
     if kind == "csv":
+        _check_delimiter(paths[0], filesystem, source)
         form: Any = ds.CsvFileFormat(
-            read_options=pa_csv.ReadOptions(block_size=BLOCK),
-            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            read_options=pa_csv.ReadOptions(
+                block_size=BLOCK, encoding=source.encoding, column_names=list(source.names) or None
+            ),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=source.delimiter,
+                quote_char=source.quote or False,
+                newlines_in_values=bool(source.quote),
+            ),
             convert_options=pa_csv.ConvertOptions(strings_can_be_null=True, null_values=[""]),
         )
     else:
@@ -178,81 +192,16 @@ def _plain(guess: Any, kind: str, numbers: Collection[str]) -> Any:
     return guess.type
 
 
-# --- the same columns as SQL ---------------------------------------------------------------------
+def _check_delimiter(path: str, filesystem: pa_fs.FileSystem, source: Source) -> None:
+    """Refuse a file whose first line is separated by something else than is said.
 
-
-def column_probes(table: str, schema: pa.Schema, columns: Mapping[str, str]) -> list[Probe]:
-    """List the faults to be counted in the columns as they were given."""
-    probes = []
-    for ours, theirs in columns.items():
-        kind, text = TABLES[table][ours], f"CAST({_quote(theirs)} AS VARCHAR)"
-        found, typed = schema.field(theirs).type, typed_sql(theirs, kind, schema)
-        parsed = is_text(value_type(found))
-        if kind == "id":
-            others = [name for name in columns.values() if name != theirs][:2]
-            row = [f"{literal(f'{n}=')}, CAST({_quote(n)} AS VARCHAR)" for n in others] or ["''"]
-            example = "concat(" + ", ', ', ".join(row) + ")"
-            probes.append(("has no id", ours, f"{typed} IS NULL", example))
-        elif kind != "text" and parsed:
-            bad = f"trim({text}) <> '' AND {typed} IS NULL"
-            probes.append(("cannot be parsed", ours, bad, text))
-        if kind == "time" and not getattr(found, "tz", None):
-            naive = f"{typed} IS NOT NULL"
-            if parsed:
-                zone = r"\d:\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)$"
-                naive += f" AND NOT regexp_matches({text}, '{zone}')"
-            probes.append(("has no time zone", ours, naive, text))
-    return probes
-
-
-def typed_sql(theirs: str, kind: str, schema: pa.Schema) -> str:
-    """SQL of the file's column `theirs` as what its `kind` is here, null where it is not."""
-    column, found = _quote(theirs), value_type(schema.field(theirs).type)
-    if kind == "time":
-        zoned = is_text(found) or getattr(found, "tz", None)
-        return f"epoch_us(TRY_CAST({column} AS {'TIMESTAMPTZ' if zoned else 'TIMESTAMP'}))"
-    if kind == "number":
-        return f"nullif(TRY_CAST({column} AS DOUBLE), 'NaN'::DOUBLE)"
-    if kind == "integer" or (kind == "id" and not is_text(found)):
-        return f"TRY_CAST({column} AS BIGINT)"
-    if pa.types.is_list(found) or pa.types.is_large_list(found):
-        return f"nullif(array_to_string({column}, ', '), '')"
-    return f"nullif(CAST({column} AS VARCHAR), '')"
-
-
-def events_sql(
-    schema: pa.Schema, columns: Mapping[str, str], config: DataConfig, by_order: bool
-) -> str:
-    """SQL of `events_given` in our types, with `moment` (to sort by), `grade` and `weight`.
-
-    A missing event type is "event". With `by_order` the moment is the order_index, if there is one.
+    Raises:
+        SchemaError: it is.
     """
-    sql = {c: typed_sql(theirs, TABLES["events"][c], schema) for c, theirs in columns.items()}
-    event_type = f"coalesce({sql.pop('event_type', 'NULL')}, 'event')"
-    timestamp, order = sql.pop("timestamp", "NULL::BIGINT"), sql.pop("order_index", None)
-    moment = order if order and by_order else timestamp
-    ours = {"user_id": sql.pop("user_id"), "moment": moment, "item_id": sql.pop("item_id")}
-    absent = {"value": "NULL::DOUBLE", "price": "NULL::DOUBLE", "position": "NULL::BIGINT"}
-    absent["session_id"] = "NULL::VARCHAR"
-    ours |= {"event_type": event_type} | absent | sql
-    select = ", ".join(f"{expression} AS {name}" for name, expression in ours.items())
-    rules = [(name, rule) for name, some in config.event_types.items() for rule in some]
-    cases = {"grade": "1", "weight": "1.0"}
-    for column in cases if rules else ():
-        branches = [
-            f"WHEN event_type = {literal(name)}"
-            + (f" AND value >= {rule.min_value!r}::DOUBLE" if rule.min_value is not None else "")
-            + f" THEN {getattr(rule, column)!r}"
-            for name, rule in rules
-        ]
-        cases[column] = f"CASE {' '.join(branches)} END"
-    graded = f"({cases['grade']})::TINYINT AS grade, ({cases['weight']})::FLOAT AS weight"
-    return f"SELECT *, {graded} FROM (SELECT {select} FROM events_given)"
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    with filesystem.open_input_stream(path, compression="detect") as stream:
+        start = stream.read(LINE)
+    line = start.decode(source.encoding, "ignore").lstrip("\ufeff").split("\n")[0].rstrip("\r")
+    guess = guess_delimiter(line)
+    if source.delimiter not in line and guess in line:
+        said = "delimiter = " + json.dumps(guess)
+        raise SchemaError(f"its first line {line[:60]!r} looks like {said}; set it beside the path")

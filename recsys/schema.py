@@ -10,11 +10,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from recsys.dialect import EventSource, ItemSource, Source
 from recsys.errors import SchemaError
 
 Column = Any  # pa.Array or pa.ChunkedArray; the stubs of pyarrow refuse much of what it takes
@@ -66,9 +68,10 @@ ERRORS = {  # fault -> what to do
     "is missing": "add it, or name the column to take with data.columns.{table}.{column} = '...'",
     "has the wrong type": "convert the column",
     "has no id": "remove these rows or fill in the id",
+    "is written another way": "say so beside the path: data.{table} = {{ path = '...', ... }}",
     "cannot be parsed": "write times as 2026-01-31T12:00:00Z and numbers as 12.5",
-    "has other contents for the same id": "keep one row for each id",
-    "has another type than items.item_id": "bring both tables with ids of one type",
+    "has other contents for the same id": "keep one row for each id, or see data.items.repeated",
+    "has another type than items.item_id": "set text_ids = true beside the path of the integers",
     "has fewer than 2 different ids": "bring at least 2",
     "has types without a grade": "give each one a grade: data.event_types.<type> = {{grade = 1}}",
     "is compared by data.event_types but missing": "map the column or remove the rule",
@@ -82,6 +85,8 @@ ERRORS = {  # fault -> what to do
 }
 WARNINGS = {  # fault -> what was done
     "has types but no data.event_types": "every event has grade 1",
+    "has several contents for one id": "the most frequent was taken",
+    "has no user": "dropped",
     "has no time": "dropped",
     "is not in items": "dropped",
     "matches no rule of data.event_types": "dropped",
@@ -105,9 +110,9 @@ class DataConfig(BaseModel):
     """Where the tables are and how to read them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    events: str | None = None  # path or URI of a file or folder
-    items: str | None = None
-    users: str | None = None
+    events: tuple[EventSource, ...] | None = None  # a path, a source, or a list of sources
+    items: ItemSource | None = None  # a path or a source
+    users: Source | None = None
     columns: dict[
         Literal["events", "items", "users"], dict[str, str]
     ] = {}  # {table: {ours: file's}}
@@ -115,6 +120,17 @@ class DataConfig(BaseModel):
     text: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"  # item columns
     memory_limit: str = Field("2GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
     bucket_rows: int = Field(1_000_000, ge=1)  # events in a bucket, about
+
+    @field_validator("events", "items", "users", mode="before")
+    @classmethod
+    def _a_path_is_a_source(cls, value: Any, info: ValidationInfo) -> Any:
+        several = value if isinstance(value, list | tuple) else [value]
+        sources = [{"path": str(s)} if isinstance(s, str | Path) else s for s in several]
+        if info.field_name == "events" and value is not None:
+            if not sources:
+                raise ValueError("expected at least one source")
+            return sources
+        return sources[0] if len(sources) == 1 else value
 
     @field_validator("event_types", mode="before")
     @classmethod
@@ -127,11 +143,28 @@ class DataConfig(BaseModel):
     @classmethod
     def _known_columns(cls, value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
         for table, names in value.items():
-            for name in names.keys() - TABLES[table].keys():
-                near = difflib.get_close_matches(name, TABLES[table], 1)
-                hint = f"did you mean {near[0]!r}" if near else f"known: {', '.join(TABLES[table])}"
-                raise ValueError(f"{table} has no column {name!r}; {hint}")
+            _check_names(table, names)
         return value
+
+    @field_validator("events", "items", "users")
+    @classmethod
+    def _known_columns_of_sources(cls, value: Any, info: ValidationInfo) -> Any:
+        for source in value if isinstance(value, tuple) else [value]:
+            if source is not None:
+                _check_names(str(info.field_name), source.columns)
+        return value
+
+
+def _check_names(table: str, names: Iterable[str]) -> None:
+    """Refuse a column that a table cannot have.
+
+    Raises:
+        ValueError: it names the nearest that it can.
+    """
+    for name in sorted(set(names) - TABLES[table].keys()):
+        near = difflib.get_close_matches(name, TABLES[table], 1)
+        hint = f"did you mean {near[0]!r}" if near else f"known: {', '.join(TABLES[table])}"
+        raise ValueError(f"{table} has no column {name!r}; {hint}")
 
 
 @dataclass(frozen=True)
@@ -143,6 +176,7 @@ class Fault:
     column: str = ""
     rows: int = 0  # 0 = the whole column or table
     example: str = ""
+    file: str = ""  # where the table has several
 
 
 def file_names(table: str, ours: str, config: DataConfig) -> tuple[str, ...]:
@@ -256,7 +290,7 @@ def check_tables(faults: Iterable[Fault], sources: Mapping[str, str]) -> list[st
 
 
 def _line(fault: Fault, sources: Mapping[str, str], remedy: str) -> str:
-    where = f"{fault.table} ({sources.get(fault.table, 'not given')})"
+    where = f"{fault.table} ({fault.file or sources.get(fault.table, 'not given')})"
     column = f", column {fault.column}" if fault.column else ""
     rows = f" in {fault.rows:,} row{'s' * (fault.rows != 1)}" if fault.rows else ""
     example = f" ({'e.g. ' * bool(fault.rows)}{fault.example})" if fault.example else ""

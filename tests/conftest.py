@@ -50,6 +50,75 @@ def small_tables(n_users: int = 60, seed: int = 0) -> tuple[pd.DataFrame, pd.Dat
     return events, items
 
 
+THINGS = {  # a shop's rooms -> (German or French names of things, how they are described)
+    "Küche": (["Bratpfanne", "Brotmesser", "Suppenkelle", "Teekanne", "Schneebesen"],
+              "Für die Küche, spülmaschinenfest."),
+    "Garten": (["Gießkanne", "Spaten", "Rosensamen", "Heckenschere", "Blumenzwiebeln"],
+               "Für Beet und Balkon, wetterfest."),
+    "Bureau": (["Agrafeuse", "Stylo plume", "Lampe de bureau", "Cahier", "Enveloppes"],
+               "Pour le bureau, très élégant; prêt à offrir."),
+    "Sport": (["Tennisball", "Yogamatte", "Laufschuhe", "Schwimmbrille", "Springseil"],
+              "Für Training und Freizeit."),
+}  # fmt: skip
+COLOURS = ("rot", "blau", "grün", "gelb", "weiß", "schwarz", "braun", "rosa", "türkis", "grau")
+
+
+def write_shop(folder: Path, n_users: int = 300, n_views: int = 12_000, n_orders: int = 3_000):
+    """Write a German shop's exports as its systems do: orders, products, page views.
+
+    Orders and products come from a till that writes cp1252, semicolons and decimal commas; the
+    views from a web log in English with Unix milliseconds. A customer stays mostly in one room.
+    """
+    rng = np.random.default_rng(5)
+    items = pd.DataFrame(
+        [(room, f"{thing} {colour}", said) for room, (things, said) in THINGS.items()
+         for thing in things for colour in COLOURS],
+        columns=["Warengruppe", "Bezeichnung", "Beschreibung"],
+    )  # fmt: skip
+    items.insert(0, "Artikelnr", [f"A{4711 + at:06d}" for at in range(len(items))])
+    cents = rng.integers(199, 150_000, len(items))
+    items["Preis"] = [_euros(one) for one in cents]
+    size = len(items) // len(THINGS)
+    home = rng.integers(0, len(THINGS), n_users)
+
+    def draw(n):
+        user = rng.integers(0, n_users, n)
+        own = home[user] * size + rng.integers(0, size, n)
+        item = np.where(rng.random(n) < 0.8, own, rng.integers(0, len(items), n))
+        minute = np.sort(rng.integers(0, 200 * 1440, n))
+        return user, item, pd.Timestamp("2026-01-02") + pd.to_timedelta(minute, unit="min")
+
+    user, item, when = draw(n_orders)
+    orders = pd.DataFrame({
+        "Bestellnr": [f"B{100_000 + at // 2}" for at in range(n_orders)],
+        "Kundennr": 10_000 + user, "Artikelnr": items["Artikelnr"].to_numpy()[item],
+        "Bestelldatum": when.strftime("%d.%m.%Y %H:%M"), "Menge": rng.integers(1, 4, n_orders),
+        "Einzelpreis": [_euros(one) for one in cents[item]],
+    })  # fmt: skip
+    user, item, when = draw(n_views)
+    views = pd.DataFrame({
+        "viewed_at": when.astype("datetime64[ms]").astype("int64"), "customer_id": 10_000 + user,
+        "product_id": items["Artikelnr"].to_numpy()[item],
+        "page": "/p/" + items["Artikelnr"].to_numpy()[item],
+    })  # fmt: skip
+    german = {"index": False, "sep": ";", "encoding": "cp1252"}
+    items.to_csv(folder / "Artikel.csv", **german)
+    orders.to_csv(folder / "Bestellungen.csv", **german)
+    views.to_csv(folder / "page_views.csv", index=False)
+    return ["Bestellungen.csv", "Artikel.csv", "page_views.csv"]
+
+
+def _euros(cents: int) -> str:
+    """Write 123450 cents as "1.234,50"."""
+    return f"{cents / 100:,.2f}".translate(str.maketrans(",.", ".,"))
+
+
+@pytest.fixture(scope="session")
+def shop_in():
+    """Return `write_shop`."""
+    return write_shop
+
+
 @dataclass(frozen=True)
 class World:
     """A trained small world and where its parts are."""

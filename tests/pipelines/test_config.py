@@ -40,7 +40,7 @@ def test_values_are_toml_and_else_strings():
         "data.event_types.rating=[{grade=2, min_value=4.0}, {grade=0}]",
         'split.protocol="time"',
     )
-    assert run.data.events == "raw/events.parquet"
+    assert [source.path for source in run.data.events] == ["raw/events.parquet"]
     assert run.data.text == ("title", "brand")
     assert [rule.grade for rule in run.data.event_types["rating"]] == [2, 0]
     assert run.split.protocol == "time"

@@ -85,10 +85,11 @@ def test_every_product_is_one_item_with_a_title_and_few_texts_are_distinct(folde
 @with_data
 def test_the_config_is_right_and_what_it_calls_a_default_is_one(folder, tmp_path):
     run = load_toml(RunConfig, folder / "run.toml")
-    paths = [run.data.events, run.data.items, run.run_dir, run.serving.releases, run.serving.store]
+    tables = [run.data.events[0].path, run.data.items.path]
+    paths = [*tables, run.run_dir, run.serving.releases, run.serving.store]
     assert all(folder.absolute() in Path(path).parents for path in paths)
-    assert Path(run.data.events).is_file() and Path(run.data.items).is_file()
-    columns = pq.read_schema(run.data.items).names
+    assert all(Path(table).is_file() for table in tables)
+    columns = pq.read_schema(tables[1]).names
     assert set(run.data.text) <= set(columns) and "package_size" not in run.data.text
     text = (folder / "run.toml").read_text()
     lines = [line[1:] if line[:1] == "#" and line[1:2].isalpha() else line
