@@ -37,7 +37,7 @@ from recsys.index import build_index
 from recsys.interest import TextModel, UserPooling
 from recsys.neighbours import Neighbours
 from recsys.related import Related
-from recsys.state import WINDOWS_DAYS, ItemState
+from recsys.state import ItemState, StateConfig, state_at
 
 SIZES = [10_000, 100_000, 1_000_000]
 DIM, HISTORY, SAMPLE = 384, 20, 200  # of the packaged encoder; of TrainingConfig; of the recall
@@ -70,7 +70,7 @@ def main() -> None:
     except RecsysError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    Console(width=120).print(table)
+    Console(width=130).print(table)
     if asked.json:
         report = {"points": points, "run": describe_run("synthetic")}
         asked.json.write_text(json.dumps(report, indent=2) + "\n")
@@ -164,10 +164,10 @@ def drawn(
     near = neighbours(n_items, rng)
     texts = TextModel(np.arange(n_items), vectors, vectors, UserPooling(DIM, HISTORY), near)
     count = np.floor(n_items / (1 + rng.permutation(n_items)))  # Zipfian
-    recent, none = np.zeros((len(WINDOWS_DAYS), n_items)), np.zeros(n_items)
-    once, price = np.full(n_items, float(NOW - 100 * DAY)), np.full(n_items, np.nan)
-    state = ItemState(NOW, count, count, none, none, recent, count, once, once, price, none, none,
-                      near, near)  # fmt: skip
+    once = np.full(n_items, float(NOW - 100 * DAY))
+    state = replace(state_at([], NOW, n_items, True, StateConfig()), count=count, users=count,
+                    popularity=count, first=once, last=once, follows=near,
+                    precedes=near)  # fmt: skip
     return texts, state, Related(near, near)
 
 
