@@ -49,6 +49,8 @@ class Listed:
     def at(self, request: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Return those of some pairs, (n_pairs,)."""
         column = item if self.text_of_item is None else self.text_of_item[item]
+        if not len(request):  # of no pair SciPy makes a matrix
+            return np.zeros(0, np.float32)
         found = self._ordered[request, column]
         return np.asarray(found, dtype=np.float32).ravel()
 

@@ -314,19 +314,24 @@ def test_both_paths_find_the_same_candidates_with_the_same_features(
 
 
 @pytest.mark.slow
-def test_a_model_with_every_source_is_served_as_it_was_trained(small_world, tmp_path):
+@each_path
+def test_a_model_with_every_source_is_served_as_it_was_trained(small_world, tmp_path, wide):
     """Same user, item, moment: training row and serving row agree to the bit, ALS refitted too.
 
     So do the features of sessions: here a visit is a week.
     """
     run_dir, before = tmp_path / "run", small_world.config
     shutil.copytree(before.run_dir / "embeddings", run_dir / "embeddings")
-    events = pd.read_parquet(before.data.events)
+    events = pd.read_parquet(small_world.folder / "events.parquet")
     week = events["timestamp"].dt.strftime("%G-%V")
     events["session_id"] = events["user_id"] + " in " + week
     events.to_parquet(tmp_path / "events.parquet")
-    data = before.data.model_copy(update={"events": str(tmp_path / "events.parquet")})
-    update = {"run_dir": run_dir, "candidates": ALL_ON, "data": data,
+    source = before.data.events[0].model_copy(update={"path": str(tmp_path / "events.parquet")})
+    data = before.data.model_copy(update={"events": (source,)})
+    if wide:
+        pytest.importorskip("faiss")
+    quotas = ALL_ON.model_copy(update={"dense_items": 30 if wide else 50})  # of 48 items
+    update = {"run_dir": run_dir, "candidates": quotas, "data": data,
               "features": FeatureConfig(on=SPARE)}  # fmt: skip
     config = before.model_copy(update=update)
     trained = train(config, lambda *_: None)

@@ -49,6 +49,8 @@ def test_a_pair_is_looked_up_as_the_table_has_it(name):
     table = scores.dense()
     assert (table.dtype, table.shape) == (np.float32, (N_REQUESTS, N_ITEMS))
     np.testing.assert_allclose(table, expected, rtol=1e-5, atol=1e-6)
+    none = np.zeros(0, np.int64)
+    assert (scores.at(none, none).dtype, scores.at(none, none).shape) == (np.float32, (0,))
     rng = np.random.default_rng(1)
     request, item = (rng.integers(0, n, 2 * PAIRS_AT_ONCE + 5) for n in (N_REQUESTS, N_ITEMS))
     looked_up = scores.at(request, item)
