@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PINS := pyproject.toml constraints.txt
 DEMO := train,serve,demo
-ALL := $(DEMO),redis,ray,tune,dev
+ALL := $(DEMO),redis,ray,tune,ann,dev
 
 # pip leaves compiling to first use. Where that may not write, every command would compile for 25 s.
 unexport PYTHONDONTWRITEBYTECODE

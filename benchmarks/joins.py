@@ -105,7 +105,7 @@ def measured(
                              "rank": rank})  # fmt: skip
 
     def ours() -> pd.DataFrame:
-        return pd.concat(in_threads(best_of, chunks(len(users), len(method.items))))
+        return pd.concat(in_threads(best_of, chunks(len(users), method.block_size)))
 
     def whole() -> int:
         made = lists_of(method, snapshot, log, users, moment, ranker, heads, K)

@@ -34,7 +34,7 @@ from pipelines.prepared import Prepared, open_prepared
 from pipelines.recommender import Method, Snapshot, look, table_of
 from pipelines.stages import Stages
 from recsys.calibration import Calibration, Heads
-from recsys.candidates import CandidateConfig, block_size
+from recsys.candidates import CandidateConfig
 from recsys.dataset import DAY
 from recsys.ranker import HeadConfig, Ranker, fit_heads
 from recsys.rows import Rows
@@ -128,7 +128,7 @@ def listed(folder: str) -> dict[str, Any]:
 def some_models(prepared: Prepared, method: Method, snapshot: Snapshot) -> tuple[Ranker, Heads]:
     """Fit a ranker and a head on the rows of one block, some of them drawn as taken."""
     log, names = prepared.bucket(0), active_features(method.dated)
-    users = log.users[: block_size(len(method.items))]
+    users = log.users[: method.block_size]
     block = look(method, snapshot, log, users, np.full(len(users), prepared.windows.test_end))
     table = table_of(method, snapshot, block, names)
     taken = (np.random.default_rng(0).random(len(table)) < TAKEN_SHARE).astype(np.int64)

@@ -11,7 +11,7 @@ from pipelines.prepared import Prepared
 from pipelines.recommender import Block, Method, best_rows, table_of
 from pipelines.windows import Fitted, Step, walk
 from recsys.baselines import Als, als_scores
-from recsys.candidates import TEXT_SOURCES, Candidates, history_matrix, top_items
+from recsys.candidates import TEXT_SOURCES, Candidates, block_size, history_matrix, top_items
 from recsys.metrics import ranks_from_scores
 from recsys.ranker import Scorer
 from recsys.split import Requests
@@ -75,7 +75,8 @@ def run_models(
     def use(step: Step) -> Outcome:
         return _outcome(method, step, als, rankers, known, only)
 
-    for part in walk(prepared, method, fitted, requests, span, config, use, only):
+    size = block_size(len(method.items))  # whose scores of every item fit, for the single models
+    for part in walk(prepared, method, fitted, requests, span, config, use, only, size):
         parts.append(part)
         on_block(len(part.user))
     return _join(parts)
@@ -119,9 +120,10 @@ def _outcome(
 def single_scores(method: Method, block: Block, als: Als | None) -> dict[str, np.ndarray]:
     """Return the scores (n_requests, n_items) of the models that are one score."""
     scores, n_items = block.scores, len(method.items)
+    popularity = scores["popularity"]
     singles = {
-        "popularity": scores["popularity"],
-        "user_frequency": scores["repeat"] + 1e-4 * scores["popularity"],  # which breaks its ties
+        "popularity": popularity,
+        "user_frequency": scores["repeat"] + 1e-4 * popularity,  # which breaks its ties
         "item_cosine": scores["item_cosine"],
         "ease": scores["ease"],
         "frozen_encoder": scores["frozen_interest"],
@@ -131,7 +133,7 @@ def single_scores(method: Method, block: Block, als: Als | None) -> dict[str, np
         singles["als"] = scores["als"]
     elif als is not None:
         values = als_scores(als, history_matrix(block.past, n_items, 1.0))
-        values[~np.isfinite(scores["popularity"])] = -np.inf
+        values[~np.isfinite(popularity)] = -np.inf
         singles["als"] = values
     return singles
 

@@ -107,7 +107,8 @@ def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, A
     card = recommender.card
     with stages.measure("evaluation"):
         start = prepared.windows.test
-        method, snapshot = at_moment(recommender, prepared, start, config.run_dir / "embeddings")
+        method, snapshot = at_moment(recommender, prepared, start, config.run_dir / "embeddings",
+                                     show)  # fmt: skip
         run = Run(config, prepared, method, stages, show)
         fitted = Fitted(start, snapshot.texts, snapshot.related)
         outcome = outcome_of(run, "test", fitted, {"full": recommender.scorer})

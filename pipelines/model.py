@@ -24,7 +24,8 @@ from features.catalogue import CATALOGUE
 from pipelines.embeddings import encode_cached
 from pipelines.prepared import Prepared
 from pipelines.recommender import Method, Snapshot, snapshot_of
-from pipelines.textmodel import Learned, distinct_texts, words_in_common
+from pipelines.textindex import check_texts, indexed
+from pipelines.textmodel import Learned, Show, distinct_texts, words_in_common
 from recsys.calibration import Blend, Calibration, Heads
 from recsys.candidates import CandidateConfig
 from recsys.cascade import FirstPass
@@ -162,7 +163,11 @@ def has_seen(encoder: str, windows: Windows) -> bool:
 
 
 def at_moment(
-    recommender: Recommender, prepared: Prepared, as_of: int, embeddings: Path
+    recommender: Recommender,
+    prepared: Prepared,
+    as_of: int,
+    embeddings: Path,
+    show: Show = lambda *_: None,
 ) -> tuple[Method, Snapshot]:
     """Roll the state forward: everything known strictly before `as_of`.
 
@@ -171,10 +176,12 @@ def at_moment(
         prepared: the data; events from `as_of` on are not looked at.
         as_of: the moment.
         embeddings: folder of the embedding cache; only new texts are encoded.
+        show: progress.
 
     Raises:
         ConfigError: the model was trained with dates and the data has none, or the other way; or
-            with sessions and the data has none.
+            with sessions and the data has none; or the catalogue needs an index that
+            cannot be built.
     """
     card, items = recommender.card, prepared.items()
     if prepared.windows.dated != card.dated:
@@ -190,12 +197,14 @@ def at_moment(
             f"{prepared.folder}: the events have no session_id, which the model was trained with; "
             "map the column with data.columns.events.session_id, or train a model on this data"
         )
+    check_texts(items, card.candidates)
     texts, text_of_item = distinct_texts(items.text)
     frozen = encode_cached(recommender.frozen_encoder, texts, embeddings)
     pooled = encode_cached(recommender.encoder, texts, embeddings)
     tuned = moved_vectors(pooled, recommender.head)
     lexical = words_in_common(items, card.state.neighbours)
     text_model = TextModel(text_of_item, frozen, tuned, recommender.tower.pooling, lexical)
+    text_model = indexed(text_model, card.candidates, prepared, as_of, show)
     with_als = "als" in card.candidates.switched_on
     related = related_items(prepared.buckets(), as_of, len(items), card.state, with_als)
     state = state_at(prepared.buckets(), as_of, len(items), card.dated, card.state)

@@ -22,14 +22,16 @@ from recsys.candidates import (
     Candidates,
     block_size,
     history_matrix,
-    mask_scores,
     merge_candidates,
 )
 from recsys.cascade import FirstPass
-from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
+from recsys.dataset import DAY, Items, Log
 from recsys.interest import TextModel
+from recsys.offer import Offer
 from recsys.ranker import Ranker, Scorer
 from recsys.related import Related
+from recsys.retrieval import BETWEEN, REQUESTS, Shelves, retrieve, shelve
+from recsys.scores import LookedUp, Tables
 from recsys.sources import HAS_TO_SCORE, View, source_scores
 from recsys.state import ItemState
 from recsys.threads import in_threads
@@ -52,6 +54,16 @@ class Method:
         """Length of a day in moments."""
         return DAY if self.dated else 1
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether there are too many items to score every one for each request."""
+        return len(self.items) > self.candidates.dense_items
+
+    @property
+    def block_size(self) -> int:
+        """How many requests are looked at together."""
+        return REQUESTS if self.is_wide else block_size(len(self.items))
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -61,6 +73,7 @@ class Snapshot:
     related: Related
     texts: TextModel
     of_items: dict[str, np.ndarray]  # item features, name -> (n_items,) float
+    shelves: Shelves | None = None  # items of each text, where not every item is scored
 
     def described(self, items: Items, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the item features, those of the nearest texts only if they are asked for."""
@@ -76,7 +89,7 @@ class Block:
     user: np.ndarray  # (n_requests,) int64
     moment: np.ndarray  # (n_requests,) int64
     past: Past
-    scores: dict[str, np.ndarray]  # source -> (n_requests, n_items) float32, -inf = not allowed
+    scores: Tables | LookedUp  # source -> (n_requests, n_items) float32, -inf = not allowed
     candidates: Candidates
 
 
@@ -94,16 +107,18 @@ class Lists:
     drivers: np.ndarray  # (n_rows,) object, the groups of features that raised its score most
 
 
-def chunks(n_requests: int, n_items: int) -> Iterator[np.ndarray]:
+def chunks(n_requests: int, size: int) -> Iterator[np.ndarray]:
     """Cut requests into rows that are looked at together, always in the same places."""
-    size = block_size(n_items)
     return (np.arange(at, min(at + size, n_requests)) for at in range(0, n_requests, size))
 
 
 def snapshot_of(method: Method, state: ItemState, related: Related, texts: TextModel) -> Snapshot:
     """Put together what is known at the state's moment."""
+    shelves = None
+    if method.is_wide:
+        shelves = shelve(texts.text_of_item, len(texts.frozen), state.by_popularity)
     of_items = item_features(state, method.items, method.dated)
-    return Snapshot(state, related, texts, of_items)
+    return Snapshot(state, related, texts, of_items, shelves)
 
 
 def look(
@@ -116,6 +131,8 @@ def look(
 ) -> Block:
     """Look at requests: the past before each, the score of every source, the candidates.
 
+    Of a large catalogue (`Method.is_wide`) the candidates are chosen without scoring every item.
+
     Args:
         method: settings and catalogue.
         snapshot: state at or before the earliest moment.
@@ -127,38 +144,36 @@ def look(
     past = past_of(log, user, moment, method.unit, LOOK_BACK)
     view = View(past, moment, method.items, snapshot.state, snapshot.related, snapshot.texts,
                 method.candidates, method.dated)  # fmt: skip
-    scores = source_scores(view)
     seen = None
     if method.exclude_seen:  # all of it, however long ago
         everything = past_of(log, user, moment, method.unit, len(log))
         seen = history_matrix(everything, len(method.items), 1.0)
-    forbidden = np.zeros(len(method.items), bool) if only is None else ~only
-    gone = _unavailable(method.items, moment)
-    for values in scores.values():
-        mask_scores(values, forbidden, seen)
-        if gone is not None:
-            values[gone] = -np.inf
-    quotas = {name: getattr(method.candidates, name, 0) for name in scores}
-    order_by = _text_order(scores, snapshot.texts, past)
-    candidates = merge_candidates(scores, quotas, HAS_TO_SCORE, order_by)
-    return Block(user, moment, past, scores, candidates)
+    offer, sources = Offer(method.items, moment, only, seen), source_scores(view)
+    quotas = {name: getattr(method.candidates, name, 0) for name in sources}
+    cold = np.bincount(past.request, past.grade > 0, minlength=len(past.total)) == 0
+    if snapshot.shelves is not None:
+        found = LookedUp(sources, offer)
+        candidates = retrieve(sources, quotas, HAS_TO_SCORE, offer, snapshot.shelves,
+                              snapshot.state.popularity_place, cold, found.at)  # fmt: skip
+        return Block(user, moment, past, found, candidates)
+    tables = Tables({name: offer.mask(scores.dense()) for name, scores in sources.items()})
+    order_by = _text_order(tables, snapshot.texts, cold)
+    candidates = merge_candidates(tables, quotas, HAS_TO_SCORE, order_by)
+    return Block(user, moment, past, tables, candidates)
 
 
-def _text_order(
-    scores: dict[str, np.ndarray], texts: TextModel, past: Past
-) -> dict[str, np.ndarray]:
+def _text_order(scores: Tables, texts: TextModel, cold: np.ndarray) -> dict[str, np.ndarray]:
     """Order items for the text sources: popularity decides between items that share a text.
 
-    A user who took nothing has no vector, so text finds nothing for them.
+    Text finds nothing for users who took nothing, `cold` (n_requests,) bool: they have no vector.
     """
-    nobody = np.bincount(past.request, past.grade > 0, minlength=len(past.total)) == 0
     shared = len(texts.frozen) < len(texts.text_of_item)
-    if not shared and not nobody.any():
+    if not shared and not cold.any():
         return {}
-    between = 1e-4 * scores["popularity"] if shared else 0.0
+    between = BETWEEN * scores["popularity"] if shared else 0.0
     order = {name: scores[name] + between for name in TEXT_SOURCES if name in scores}
     for name, values in order.items():
-        values[nobody] = -np.inf
+        values[cold] = -np.inf
         if name in HAS_TO_SCORE:
             values[scores[name] <= HAS_TO_SCORE[name]] = -np.inf
     return order
@@ -214,7 +229,7 @@ def lists_of(
         block = look(method, snapshot, log, some, np.full(len(some), moment, np.int64))
         return some, make_lists(method, snapshot, block, ranker, heads, k)
 
-    yield from in_threads(lists_for, chunks(len(users), len(method.items)))
+    yield from in_threads(lists_for, chunks(len(users), method.block_size))
 
 
 def best_rows(
@@ -226,15 +241,6 @@ def best_rows(
     starts = np.cumsum(counts) - counts
     rank = np.arange(len(order)) - starts[request[order]] + 1
     return order[rank <= k], rank[rank <= k]
-
-
-def _unavailable(items: Items, moment: np.ndarray) -> np.ndarray | None:
-    """(n_requests, n_items) bool: not on offer at that moment; None if nothing has limits."""
-    if (items.available_from == ALWAYS_FROM).all() and (
-        items.available_until == ALWAYS_UNTIL
-    ).all():
-        return None
-    return (moment[:, None] < items.available_from) | (moment[:, None] >= items.available_until)
 
 
 def _flags(rows: np.ndarray, n: int) -> np.ndarray:

@@ -101,7 +101,8 @@ def _rows(
     some, n_items = step.requests, len(method.items)
     if some.shown is not None:
         request = np.repeat(np.arange(len(some)), np.diff(some.indptr))
-        rows = add_rows(rows, request[some.shown], some.item[some.shown], step.block.scores)
+        rows = add_rows(rows, request[some.shown], some.item[some.shown], n_items,
+                        step.block.scores.at)  # fmt: skip
     known, at = _places(some, rows, n_items)
     grade = np.where(known, some.grade[at].astype(np.int64), 0)
     shown = np.zeros(len(at), bool) if some.shown is None else known & some.shown[at]

@@ -16,10 +16,12 @@ from pipelines.prepared import Prepared
 from pipelines.recommender import Method
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
+from pipelines.textindex import check_texts, indexed
 from pipelines.textmodel import Learned, Show
 from pipelines.windows import Fitted, sample_requests, window_requests
 from recsys.cascade import FirstPass
 from recsys.errors import ConfigError
+from recsys.interest import TextModel
 from recsys.ranker import RankerConfig
 from recsys.related import related_items
 from recsys.split import Requests
@@ -35,6 +37,7 @@ class Run:
     stages: Stages
     show: Show
     known: dict[int, Fitted] = field(default_factory=dict)
+    indexed: dict[int, tuple[Learned, TextModel]] = field(default_factory=dict)  # the last two
 
     def fitted(self, learned: Learned, before: int) -> Fitted:
         """Fit what is fitted once a window, on events strictly before it; reuse what is known."""
@@ -43,8 +46,24 @@ class Run:
             with_als = "als" in self.method.candidates.switched_on
             related = related_items(logs, before, n_items, self.config.state, with_als)
             self.known.clear()  # windows come one after the other
-            self.known[before] = Fitted(before, learned.text_model(), related)
-        return replace(self.known[before], texts=learned.text_model())
+            self.known[before] = Fitted(before, self.texts_of(learned, before), related)
+        return replace(self.known[before], texts=self.texts_of(learned, before))
+
+    def texts_of(self, learned: Learned, before: int) -> TextModel:
+        """Return the text model, with its index where the catalogue needs one: built once."""
+        if not self.method.is_wide:
+            return learned.text_model()
+        if id(learned) not in self.indexed:
+            texts = learned.text_model()
+            for _, other in self.indexed.values():
+                if other.frozen is texts.frozen:
+                    texts = replace(texts, frozen_index=other.frozen_index)
+            while len(self.indexed) > 1:
+                del self.indexed[next(iter(self.indexed))]
+            candidates = self.method.candidates
+            texts = indexed(texts, candidates, self.prepared, before, self.show)
+            self.indexed[id(learned)] = learned, texts  # held, so that its id stays its own
+        return self.indexed[id(learned)][1]
 
     def requests(self, window: str, most: int, stream: int, shown: bool = False) -> list[Requests]:
         """Draw requests of a window; a stream of its own for each use."""
@@ -86,15 +105,20 @@ def prepare_data(config: RunConfig, show: Show) -> Prepared:
 
 
 def method_of(config: RunConfig, prepared: Prepared) -> Method:
-    """Settle what the config leaves open: whether seen items are listed again."""
+    """Settle what the config leaves open: whether seen items are listed again.
+
+    Raises:
+        ConfigError: the catalogue needs an index that cannot be built.
+    """
     seen = config.split.seen
     if seen == "auto":
         repeats = prepared.manifest.repeat_share >= config.split.repeat_share
         seen = "list" if repeats else "exclude"
     # the first trees of a model trained elsewhere may not be its best
     first_pass = FirstPass(trees=1) if config.ranker.model else config.first_pass
-    dated = prepared.windows.dated
-    return Method(prepared.items(), config.candidates, dated, seen == "exclude", first_pass)
+    items, dated = prepared.items(), prepared.windows.dated
+    check_texts(items, config.candidates)
+    return Method(items, config.candidates, dated, seen == "exclude", first_pass)
 
 
 def check_ranker(features: Collection[str], columns: Collection[str], config: RankerConfig) -> None:

@@ -86,6 +86,7 @@ def walk(
     config: StateConfig,
     use: Callable[[Step], Result],
     only: np.ndarray | None = None,
+    size: int | None = None,
 ) -> Iterator[Result]:
     """Look at the requests of a window in blocks, with the state of each block's time.
 
@@ -98,6 +99,7 @@ def walk(
         config: how the state is counted, and how often.
         use: what becomes of a block; called in a thread, several at once.
         only: (n_items,) bool, items that may be listed.
+        size: requests of a block; None = as many as the method looks at together.
 
     Yields:
         What `use` makes of each block, in order.
@@ -108,12 +110,14 @@ def walk(
         block = look(method, snapshot, log, some.user, some.moment, only)
         return use(Step(number, snapshot, some, block))
 
-    yield from in_threads(looked_at, _blocks(prepared, method, fitted, requests, span, config))
+    size = size or method.block_size
+    blocks = _blocks(prepared, method, fitted, requests, span, config, size)
+    yield from in_threads(looked_at, blocks)
 
 
 def _blocks(
     prepared: Prepared, method: Method, fitted: Fitted, requests: list[Requests],
-    span: tuple[int, int], config: StateConfig,
+    span: tuple[int, int], config: StateConfig, size: int,
 ) -> Iterator[tuple[int, Snapshot, Log, Requests]]:  # fmt: skip
     """Cut a walk into blocks: number, the state before it, the log of its bucket, its requests."""
     number = 0
@@ -128,7 +132,7 @@ def _blocks(
             if not len(part):
                 continue
             log = prepared.bucket(bucket)
-            for rows in chunks(len(part), len(method.items)):
+            for rows in chunks(len(part), size):
                 yield number, snapshot, log, part.take(rows)
                 number += 1
 

@@ -37,15 +37,23 @@ def fit_als(users: sparse.csr_matrix, seed: int) -> Als:
 
 
 def als_scores(model: Als, history: sparse.csr_matrix) -> np.ndarray:
-    """Score the catalogue for users given by their past.
+    """Score the catalogue for users given by their past; see `als_users`.
+
+    Returns:
+        (n_requests, n_items) float32; a user without a past scores 0 everywhere.
+    """
+    return np.asarray(als_users(model, history) @ model.item_factors.T, dtype=np.float32)
+
+
+def als_users(model: Als, history: sparse.csr_matrix) -> np.ndarray:
+    """Work out the factors of users from their past.
 
     Args:
         model: fitted.
         history: (n_requests, n_items) counts of what each user had taken by the request.
 
     Returns:
-        (n_requests, n_items) float32; a user without a past scores 0 everywhere.
+        (n_requests, n_factors) float32; zeros for a user without a past.
     """
     with threadpool_limits(1, "blas"):
-        users = model.recalculate_user(np.arange(history.shape[0]), history)
-    return np.asarray(users @ model.item_factors.T, dtype=np.float32)
+        return np.asarray(model.recalculate_user(np.arange(history.shape[0]), history), np.float32)

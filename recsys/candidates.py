@@ -2,13 +2,15 @@
 
 A block of requests times the catalogue fits in memory (see `block_size`), so a source is one matrix
 product and choosing from it one exact top-k: below some hundred thousand items nothing is faster.
-Provenance is kept: each candidate carries every source's score, and its rank where it was found.
+Above `candidates.dense_items` recsys/retrieval.py chooses them without that table. Provenance is
+kept: each candidate carries every source's score, and its rank where it was found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import sparse
 
 from recsys.asof import Past
-from recsys.neighbours import Neighbours
 
 MOST_ROWS = 10_000  # of one request: LightGBM's own limit
 TEXT_SOURCES = frozenset({"interest", "frozen_interest", "lexical", "fresh"})
@@ -44,6 +45,7 @@ class CandidateConfig(BaseModel):
     due: int = Field(0, ge=0)
     history_decay: float = Field(0.85, gt=0, le=1)  # of a past item, each day (or event) back
     fresh_days: float = Field(30.0, gt=0)  # how long an item is new to `fresh`
+    dense_items: int = Field(100_000, ge=0)  # up to so many, every item is scored for a request
 
     @model_validator(mode="after")
     def _some_but_not_too_many(self) -> CandidateConfig:
@@ -67,8 +69,12 @@ class CandidateConfig(BaseModel):
         return tuple(name for name in OPTIONAL if self.quotas[name])
 
 
+# (request, item) of some pairs -> every source's score of them, (n_pairs,) float32 each
+ScoresAt: TypeAlias = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 SOURCES = tuple(
-    name for name in CandidateConfig.model_fields if name not in ("history_decay", "fresh_days")
+    name
+    for name in CandidateConfig.model_fields
+    if name not in ("history_decay", "fresh_days", "dense_items")
 )
 
 
@@ -111,11 +117,6 @@ def without_small(weights: sparse.csr_matrix, least: float) -> sparse.csr_matrix
     return some
 
 
-def neighbour_scores(history: sparse.csr_matrix, neighbours: Neighbours) -> np.ndarray:
-    """Return (n_requests, n_items) float32: the strengths of all past items, weighted, summed."""
-    return np.asarray((history @ neighbours).toarray(), dtype=np.float32)
-
-
 def text_scores(users: np.ndarray, vectors: np.ndarray, text_of_item: np.ndarray) -> np.ndarray:
     """Return (n_requests, n_items) cosines; items with one text are scored once."""
     scores = torch.from_numpy(users) @ torch.from_numpy(vectors).T
@@ -132,24 +133,43 @@ def items_of_texts(scores: np.ndarray, text_of_item: np.ndarray) -> np.ndarray:
     return np.take(scores, text_of_item, axis=1)  # rows stay together in memory
 
 
-def mask_scores(scores: np.ndarray, forbidden: np.ndarray, seen: sparse.csr_matrix | None) -> None:
-    """Set scores (n_requests, n_items) to -inf, in place, where an item must not be listed.
-
-    Args:
-        scores: of one source.
-        forbidden: (n_items,) bool, items nobody may get.
-        seen: (n_requests, n_items) with an entry for each item not to list again; None = all may.
-    """
-    if forbidden.any():
-        scores[:, forbidden] = -np.inf
-    if seen is not None:
-        scores[np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr)), seen.indices] = -np.inf
-
-
 def top_items(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (items, scores) of the k best of each row, best first; (n_requests, k) each."""
-    top = torch.topk(torch.from_numpy(scores), min(k, scores.shape[1]))
-    return top.indices.numpy(), top.values.numpy()
+    """Return (items, scores) of the k best of each row, best first; (n_requests, k) each.
+
+    Equal scores are taken, and stand, by ascending item: torch chooses among them as it likes.
+    """
+    n_items = scores.shape[1]
+    top = torch.topk(torch.from_numpy(scores), min(k + 1, n_items))
+    best, items = top.values.numpy()[:, :k], top.indices.numpy()[:, :k]
+    if 0 < k < n_items:
+        left_out = top.values.numpy()[:, k]
+        _take_lower(scores, items, best, np.flatnonzero(best[:, -1] == left_out))
+    tied = np.flatnonzero((best[:, 1:] == best[:, :-1]).any(1))
+    items[tied] = _by_item(items[tied], best[tied])
+    return items, best
+
+
+def _take_lower(scores: np.ndarray, items: np.ndarray, best: np.ndarray, rows: np.ndarray) -> None:
+    """Of what is as good as the last of the best, take the lowest items, in place.
+
+    They are mostly near the start, so that is where they are looked for first.
+    """
+    larger = np.count_nonzero(best > best[:, -1:], axis=1)
+    width = 4 * best.shape[1]
+    while len(rows):
+        equal = scores[rows, :width] == best[rows, -1:]
+        place = larger[rows, None] + np.cumsum(equal, 1)
+        done = place[:, -1] >= best.shape[1]
+        row, item = np.nonzero(equal & (place <= best.shape[1]) & done[:, None])
+        items[rows[row], place[row, item] - 1] = item
+        rows, width = rows[~done], 4 * width
+
+
+def _by_item(items: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Order each row's items by descending score, then by item, as one integer."""
+    bits = (best + 0.0).view(np.int32)  # 0.0 and -0.0 are one score
+    ascending = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)  # as the float does
+    return np.asarray(np.sort((-ascending << 32) | items, axis=1) & 0xFFFFFFFF)
 
 
 def merge_candidates(
@@ -167,28 +187,36 @@ def merge_candidates(
             nothing to say about an item with strength 0); -inf where absent.
         order_by: source -> other scores to choose its best by, where its own tie too much.
     """
-    n_items = next(iter(scores.values())).shape[1]
-    found = {}
+    n_items, found = next(iter(scores.values())).shape[1], {}
     for name, values in scores.items():
         if not quotas[name]:
             continue
         items, best = top_items((order_by or {}).get(name, values), quotas[name])
         request, place = np.nonzero(best > least.get(name, -np.inf))
         found[name] = (request * n_items + items[request, place], place + 1)
+    return union(found, n_items, lambda request, item: {
+        name: values[request, item] for name, values in scores.items()
+    })  # fmt: skip
+
+
+def union(
+    found: Mapping[str, tuple[np.ndarray, np.ndarray]], n_items: int, scores_at: ScoresAt
+) -> Candidates:
+    """Put together what sources found: name -> (request * n_items + item, rank from 1)."""
     if not found:
         empty = np.zeros(0, np.int64)
         return Candidates(empty, empty, {}, {})
     keys = np.unique(np.concatenate([key for key, _ in found.values()]))
     request, item = np.divmod(keys, n_items)
-    rank = {name: np.full(len(keys), np.nan, np.float32) for name in scores}
+    score = scores_at(request, item)
+    rank = {name: np.full(len(keys), np.nan, np.float32) for name in score}
     for name, (key, place) in found.items():
         rank[name][np.searchsorted(keys, key)] = place
-    score = {name: values[request, item] for name, values in scores.items()}
     return Candidates(request, item, rank, score)
 
 
 def add_rows(
-    candidates: Candidates, request: np.ndarray, item: np.ndarray, scores: Mapping[str, np.ndarray]
+    candidates: Candidates, request: np.ndarray, item: np.ndarray, n_items: int, scores_at: ScoresAt
 ) -> Candidates:
     """Add rows that no source found, to learn from them; the others' features do not change.
 
@@ -196,10 +224,10 @@ def add_rows(
         candidates: of some requests.
         request: (n_pairs,) int64.
         item: (n_pairs,) int64; a pair that is a candidate already is left as it is.
-        scores: source -> (n_requests, n_items) float32; a pair of score -inf must not be had.
+        n_items: size of the catalogue.
+        scores_at: gives every source's score of pairs; one of score -inf must not be had.
     """
-    some = next(iter(scores.values()))
-    n_items, allowed = some.shape[1], np.isfinite(some[request, item])
+    allowed = np.isfinite(next(iter(scores_at(request, item).values())))
     own = candidates.request * n_items + candidates.item
     new = np.setdiff1d((request * n_items + item)[allowed], own)
     if not len(new):
@@ -211,5 +239,5 @@ def add_rows(
     return Candidates(
         request, item,
         {name: np.concatenate([rank, none])[order] for name, rank in candidates.rank.items()},
-        {name: values[request, item] for name, values in scores.items()}, order < len(own),
+        scores_at(request, item), order < len(own),
     )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from recsys.candidates import items_of_texts
+from recsys.index import TextIndex
 from recsys.neighbours import Neighbours, nearest_rows
 
 NEAREST_TEXTS = 10  # other texts that say how a text may do
@@ -69,6 +69,8 @@ class TextModel:
     tuned: np.ndarray  # (n_texts, dim) float32 unit vectors of the fine-tuned one
     pooling: UserPooling  # fine-tuned with `tuned`
     lexical: Neighbours  # (n_texts, n_texts) cosines of words
+    frozen_index: TextIndex | None = None  # of a catalogue too large to compare with every text
+    tuned_index: TextIndex | None = None
 
     @cached_property
     def nearest(self) -> np.ndarray:
@@ -82,13 +84,12 @@ class TextModel:
         frozen = user_vectors(plain, self.frozen, texts)
         return frozen, user_vectors(self.pooling, self.tuned, texts)
 
-    def lexical_scores(self, history: sparse.csr_matrix) -> np.ndarray:
-        """Return (n_requests, n_items) float32: cosines with the past's words, weighted, summed.
+    def lexical_scores(self, history: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Return (n_requests, n_texts) float32: cosines with the past's words, weighted, summed.
 
         `history` is (n_requests, n_items), what each past item weighs.
         """
         texts = self.text_of_item[history.indices]
         shape = (history.shape[0], len(self.frozen))
         of_texts = sparse.csr_matrix((history.data, texts, history.indptr), shape)
-        scores = np.asarray((of_texts @ self.lexical).toarray(), dtype=np.float32)
-        return items_of_texts(scores, self.text_of_item)
+        return (of_texts @ self.lexical).tocsr()

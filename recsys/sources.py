@@ -1,7 +1,8 @@
 """The candidate sources: each scores the whole catalogue for a block of requests.
 
 All have one signature and one battery of tests (tests/test_every_source.py): a `View` of what is
-known goes in, (n_requests, n_items) float32 comes out, higher is better and nothing is masked yet.
+known goes in, scores of each request and item come out, in the form they have by nature
+(recsys/scores.py); higher is better and nothing is masked yet.
 The sources in `recsys.candidates.OPTIONAL` are computed only where they may bring candidates.
 """
 
@@ -15,18 +16,18 @@ import numpy as np
 from scipy import sparse
 
 from recsys.asof import Past, last_items, returns_by_key
-from recsys.baselines import als_scores
+from recsys.baselines import Als, als_users
 from recsys.candidates import (
     OPTIONAL,
     CandidateConfig,
     history_matrix,
-    neighbour_scores,
-    text_scores,
     without_small,
 )
 from recsys.dataset import DAY, Items
 from recsys.interest import TextModel
+from recsys.neighbours import Neighbours
 from recsys.related import Related
+from recsys.scores import Alike, Listed, NewOnly, Products, Scores, Shares
 from recsys.state import ItemState
 
 NEGLIGIBLE = 0.01  # what an item taken so long ago weighs says nothing of its neighbours
@@ -77,43 +78,39 @@ class View:
         """User vectors before and after fine-tuning, (n_requests, dim) each."""
         return self.texts.users(last_items(self.taken, self.texts.pooling.history))
 
-    @cached_property
-    def cosine(self) -> np.ndarray:
-        """(n_requests, n_items) of the fine-tuned user and item vectors."""
-        return text_scores(self.users[1], self.texts.tuned, self.texts.text_of_item)
 
-
-def source_scores(view: View) -> dict[str, np.ndarray]:
-    """Score the catalogue by every source in use: name -> (n_requests, n_items) float32."""
+def source_scores(view: View) -> dict[str, Scores]:
+    """Return what every source in use says."""
     on = view.config.switched_on
     return {name: source(view) for name, source in SCORES.items()
             if name not in OPTIONAL or name in on}  # fmt: skip
 
 
-def interest(view: View) -> np.ndarray:
+def interest(view: View) -> Products:
     """Cosine of the fine-tuned user and item vectors."""
-    return view.cosine
+    texts = view.texts
+    return Products(view.users[1], texts.tuned, texts.text_of_item, texts.tuned_index)
 
 
-def frozen_interest(view: View) -> np.ndarray:
+def frozen_interest(view: View) -> Products:
     """The same before fine-tuning."""
-    return text_scores(view.users[0], view.texts.frozen, view.texts.text_of_item)
+    texts = view.texts
+    return Products(view.users[0], texts.frozen, texts.text_of_item, texts.frozen_index)
 
 
-def popularity(view: View) -> np.ndarray:
+def popularity(view: View) -> Alike:
     """Place by recent popularity: 1 for the most popular item down to 0, no two alike."""
-    n_items = len(view.items)
-    place = np.empty(n_items, np.float32)
-    place[view.state.by_popularity] = np.linspace(1.0, 0.0, n_items)
-    return _for_all(view, place)
+    return Alike(view.state.popularity_place, len(view.past.total))
 
 
-def als(view: View) -> np.ndarray:
+def als(view: View) -> Products:
     """Matrix factorisation: the user's factors from the past, times the items' factors."""
-    return als_scores(view.related.als, history_matrix(view.past, len(view.items), 1.0))
+    model: Als = view.related.als
+    users = als_users(model, history_matrix(view.past, len(view.items), 1.0))
+    return Products(users, model.item_factors)
 
 
-def category_popularity(view: View) -> np.ndarray:
+def category_popularity(view: View) -> Shares:
     """The user's faded share of the item's category, times the item's recent share of it.
 
     An item without a category scores 0.
@@ -128,19 +125,19 @@ def category_popularity(view: View) -> np.ndarray:
     mine[:, 0] = 0.0
     of_group = np.bincount(group, view.state.popularity, n_groups)
     share = view.state.popularity / np.maximum(of_group[group], 1e-12)
-    return np.asarray(mine[:, group] * share.astype(np.float32))
+    return Shares(mine, group, share.astype(np.float32))
 
 
-def trending(view: View) -> np.ndarray:
+def trending(view: View) -> Alike:
     """How much more the item is taken lately than before, the same for all; 0 without dates."""
     trend = view.state.trend if view.dated else np.zeros(len(view.items))
-    return _for_all(view, trend.astype(np.float32))
+    return Alike(trend.astype(np.float32), len(view.past.total))
 
 
-def fresh(view: View) -> np.ndarray:
+def fresh(view: View) -> NewOnly:
     """The interest score plus 1 of new items, 0 of others: whom a new item matches, it is shown."""
     new = new_items(view.state, view.items, view.config.fresh_days, view.dated)
-    return np.asarray((1.0 + view.cosine) * new.astype(np.float32))
+    return NewOnly(interest(view), new)
 
 
 def new_items(state: ItemState, items: Items, days: float, dated: bool) -> np.ndarray:
@@ -155,7 +152,7 @@ def new_items(state: ItemState, items: Items, days: float, dated: bool) -> np.nd
     return np.asarray(~known | (state.first >= since) | (items.available_from >= since))
 
 
-def due(view: View) -> np.ndarray:
+def due(view: View) -> Listed:
     """How likely a user takes again on this day what they took before and not since.
 
     They come back for it at all with a chance, and if so after a gap that is exponential at an
@@ -178,9 +175,8 @@ def due(view: View) -> np.ndarray:
     scale = pairs.last - pairs.first + PRIOR_GAPS * mean_gaps(view.state, view.items.category)[item]
     not_yet = (1.0 + since / scale) ** -shape  # of those who come back
     score = chance * not_yet * shape / (scale + since) / (1.0 - chance + chance * not_yet)
-    table = np.zeros((len(past.total), n_items), np.float32)
-    table[request, item] = score
-    return table
+    entries = (score.astype(np.float32), (request, item))
+    return Listed(sparse.csr_matrix(entries, (len(past.total), n_items)))
 
 
 def mean_gaps(state: ItemState, category: np.ndarray) -> np.ndarray:
@@ -193,24 +189,29 @@ def mean_gaps(state: ItemState, category: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(gap, 1.0))
 
 
-def _for_all(view: View, score: np.ndarray) -> np.ndarray:
-    """Return the scores of items (n_items,), the same for each request."""
-    return np.tile(score, (len(view.past.total), 1))
+def goes_with(history: sparse.csr_matrix, neighbours: Neighbours) -> Listed:
+    """Return the strengths of all past items (n_requests, n_items), weighted and summed."""
+    return Listed((history @ neighbours).tocsr())
 
 
-SCORES: dict[str, Callable[[View], np.ndarray]] = {
+def words(view: View, history: sparse.csr_matrix) -> Listed:
+    """Return the cosines of words with all past items, weighted and summed."""
+    return Listed(view.texts.lexical_scores(history), view.texts.text_of_item)
+
+
+SCORES: dict[str, Callable[[View], Scores]] = {
     "interest": interest,
     "frozen_interest": frozen_interest,
-    "lexical": lambda view: view.texts.lexical_scores(view.heard),
-    "last_lexical": lambda view: view.texts.lexical_scores(view.last),
-    "covisitation": lambda view: neighbour_scores(view.heard, view.state.follows),
-    "precedes": lambda view: neighbour_scores(view.heard, view.state.precedes),
-    "item_cosine": lambda view: neighbour_scores(view.heard, view.related.cosine),
-    "ease": lambda view: neighbour_scores(view.heard, view.related.ease),
-    "last_covisitation": lambda view: neighbour_scores(view.last, view.state.follows),
-    "last_ease": lambda view: neighbour_scores(view.last, view.related.ease),
+    "lexical": lambda view: words(view, view.heard),
+    "last_lexical": lambda view: words(view, view.last),
+    "covisitation": lambda view: goes_with(view.heard, view.state.follows),
+    "precedes": lambda view: goes_with(view.heard, view.state.precedes),
+    "item_cosine": lambda view: goes_with(view.heard, view.related.cosine),
+    "ease": lambda view: goes_with(view.heard, view.related.ease),
+    "last_covisitation": lambda view: goes_with(view.last, view.state.follows),
+    "last_ease": lambda view: goes_with(view.last, view.related.ease),
     "popularity": popularity,
-    "repeat": lambda view: np.asarray(view.history.toarray()),
+    "repeat": lambda view: Listed(view.history),
     "als": als,
     "category_popularity": category_popularity,
     "trending": trending,

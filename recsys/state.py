@@ -65,6 +65,13 @@ class ItemState:
         return np.lexsort((np.arange(len(self.count)), -self.count, -self.popularity))
 
     @cached_property
+    def popularity_place(self) -> np.ndarray:
+        """(n_items,) float32: 1 for the most popular item down to 0, no two alike."""
+        place = np.empty(len(self.count), np.float32)
+        place[self.by_popularity] = np.linspace(1.0, 0.0, len(self.count))
+        return place
+
+    @cached_property
     def trend(self) -> np.ndarray:
         """(n_items,) events a day, shortest window over longest, smoothed by one event a week."""
         short, long = WINDOWS_DAYS[0], WINDOWS_DAYS[-1]

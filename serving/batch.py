@@ -85,7 +85,8 @@ def recommend(config: RunConfig, model_uri: str, as_of: str | None, show: Show) 
         k=config.serving.k,
     )  # fmt: skip
     folder, plan = open_folder(config.serving.releases, plan)
-    method, snapshot = at_moment(recommender, prepared, moment, config.run_dir / "embeddings")
+    method, snapshot = at_moment(recommender, prepared, moment, config.run_dir / "embeddings",
+                                  show)  # fmt: skip
     write_fallback(folder, fallback_table(method, snapshot, moment, plan.k))
     user_ids, done = prepared.user_ids(), 0
     for bucket in range(prepared.n_buckets):

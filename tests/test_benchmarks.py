@@ -257,6 +257,20 @@ def test_each_number_of_users_is_listed_in_a_process_of_its_own(tmp_path):
         assert f"{point['ms_a_user']:.2f}" in done.stdout
 
 
+def test_catalogues_are_looked_at_both_ways(tmp_path):
+    pytest.importorskip("faiss")
+    command = [sys.executable, "-m", "benchmarks.catalogue", "--sizes", "600", "1500", "--users",
+               "70", "--json", str(tmp_path / "a")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    points = json.loads((tmp_path / "a").read_text())["points"]
+    assert [(point["items"], point["all_lists"]) for point in points] == [(600, 48), (1500, 77)]
+    for point in points:  # 2 * 600**0.5, 2 * 1500**0.5
+        assert 0.9 < point["found"] <= 1 and 0 < point["recall"] <= 1
+        assert f"{point['scored_ms']:.2f}" in done.stdout
+        assert f"{point['looked_up_ms']:.2f}" in done.stdout
+
+
 def test_stages_are_printed_with_their_peaks_and_the_most_without_the_encoder():
     report = {"seconds": {"encoder": 2.0, "ranker rows": 3.5},
               "peak_memory_bytes": {"encoder": 3 * 2**30, "ranker rows": 2**30}}  # fmt: skip

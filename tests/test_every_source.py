@@ -22,6 +22,7 @@ from pipelines.windows import Fitted, window_requests
 from recsys.candidates import OPTIONAL, SOURCES, TEXT_SOURCES, CandidateConfig
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, DAY, Items, Log
 from recsys.errors import ConfigError
+from recsys.index import TextIndex
 from recsys.interest import TextModel, UserPooling
 from recsys.related import related_items
 from recsys.sources import HAS_TO_SCORE, SCORES
@@ -42,6 +43,7 @@ STATE = StateConfig(pair_distance=100, ease_ridge=5.0, ease_items=30, ease_beyon
 
 each_source = pytest.mark.parametrize("name", SCORES)
 each_calendar = pytest.mark.parametrize("dated", [True, False], ids=["dated", "ordered"])
+each_path = pytest.mark.parametrize("wide", [False, True], ids=["scored whole", "looked up"])
 
 
 def moment_of(dated):
@@ -87,22 +89,34 @@ def learned(dated, log):
             related_items([log], moment, N_ITEMS, STATE, with_als=True))  # fmt: skip
 
 
+def on_path(quotas, wide):
+    """Say whether every item is scored, or a catalogue of this size is too large for that."""
+    return quotas.model_copy(update={"dense_items": N_ITEMS - wide})
+
+
 @cache
-def plain(dated):
+def plain(dated, wide):
     """Return (method, snapshot) of the world as it is, all sources on."""
-    method = Method(catalogue(), ALL_ON, dated, exclude_seen=False)
+    method = Method(catalogue(), on_path(ALL_ON, wide), dated, exclude_seen=False)
     return method, snapshot_of(method, *learned(dated, events(dated)), texts_of(catalogue()))
 
 
-def looked_at(dated, world=None, log=None, users=None, only=None):
+def looked_at(dated, wide, world=None, log=None, users=None, only=None):
     log = events(dated) if log is None else log
     users = log.users if users is None else users
-    return look(*(world or plain(dated)), log, users, np.full(len(users), moment_of(dated)), only)
+    moments = np.full(len(users), moment_of(dated))
+    return look(*(world or plain(dated, wide)), log, users, moments, only)
 
 
-def with_quotas(dated, quotas):
-    method, snapshot = plain(dated)
-    return replace(method, candidates=quotas), snapshot
+def with_quotas(dated, wide, quotas):
+    method, snapshot = plain(dated, wide)
+    return replace(method, candidates=on_path(quotas, wide)), snapshot
+
+
+def scores_of(block, name):
+    """Return every score of a source, each pair looked up."""
+    pairs = np.divmod(np.arange(len(block.user) * N_ITEMS), N_ITEMS)
+    return block.scores.at(*pairs)[name].reshape(-1, N_ITEMS)
 
 
 def found(block, name):
@@ -120,10 +134,11 @@ def test_every_source_is_computed_and_has_its_words():
 
 
 @each_calendar
+@each_path
 @each_source
-def test_a_score_is_a_finite_float32_for_each_request_and_item(dated, name):
-    block = looked_at(dated)
-    scores = block.scores[name]
+def test_a_score_is_a_finite_float32_for_each_request_and_item(dated, wide, name):
+    block = looked_at(dated, wide)
+    scores = scores_of(block, name)
     assert (scores.shape, scores.dtype) == ((N_USERS, N_ITEMS), np.float32)
     assert np.isfinite(scores).all()
     if name in SOURCES and (dated or name != "trending"):
@@ -131,8 +146,9 @@ def test_a_score_is_a_finite_float32_for_each_request_and_item(dated, name):
 
 
 @each_calendar
+@each_path
 @each_source
-def test_a_score_is_masked_where_an_item_must_not_be_listed_and_nowhere_else(dated, name):
+def test_a_score_is_masked_where_an_item_must_not_be_listed_and_nowhere_else(dated, wide, name):
     log, only = events(dated), np.arange(N_ITEMS) % 9 > 0
     from_, until = (np.full(N_ITEMS, value) for value in (ALWAYS_FROM, ALWAYS_UNTIL))
     from_[3], until[4], until[5] = moment_of(dated) + 1, moment_of(dated), moment_of(dated) + 1
@@ -142,26 +158,29 @@ def test_a_score_is_masked_where_an_item_must_not_be_listed_and_nowhere_else(dat
     taken = (log.grade > 0) & (log.moment < moment_of(dated))
     allowed[log.row[taken], log.item[taken]] = False
     quotas = CandidateConfig(**dict.fromkeys(SOURCES, N_ITEMS))
-    world = Method(items, quotas, dated, exclude_seen=True), plain(dated)[1]
-    block = looked_at(dated, world, only=only)
-    np.testing.assert_array_equal(np.isfinite(block.scores[name]), allowed)
+    world = Method(items, on_path(quotas, wide), dated, exclude_seen=True), plain(dated, wide)[1]
+    block = looked_at(dated, wide, world, only=only)
+    np.testing.assert_array_equal(np.isfinite(scores_of(block, name)), allowed)
     if name in SOURCES:
         least = HAS_TO_SCORE.get(name, -np.inf)
-        scores = [block.scores[name][place] for place in found(block, name)]
+        own = scores_of(block, name)
+        scores = [own[place] for place in found(block, name)]
         assert min(scores, default=np.inf) > least  # what is masked is -inf
 
 
 @each_calendar
+@each_path
 @each_source
-def test_the_order_of_a_basket_does_not_matter(dated, name):
+def test_the_order_of_a_basket_does_not_matter(dated, wide, name):
     """But to user vectors; preparing gives a basket one order, whatever order the rows came in."""
     log, rng = events(dated), np.random.default_rng(3)
     order = np.lexsort((rng.random(len(log)), log.moment, log.row))
     other = replace(log, item=log.item[order], grade=log.grade[order])
     assert (other.item != log.item).sum() > len(log) // 4
-    method, snapshot = plain(dated)
+    method, snapshot = plain(dated, wide)
     world = method, snapshot_of(method, *learned(dated, other), snapshot.texts)
-    one, two = looked_at(dated).scores[name], looked_at(dated, world, other).scores[name]
+    one = scores_of(looked_at(dated, wide), name)
+    two = scores_of(looked_at(dated, wide, world, other), name)
     if name in IN_ORDER:
         assert not np.allclose(one, two, atol=1e-3)
     else:
@@ -169,11 +188,12 @@ def test_the_order_of_a_basket_does_not_matter(dated, name):
 
 
 @each_calendar
+@each_path
 @each_source
-def test_a_batch_equals_one_by_one(dated, name):
-    together = looked_at(dated).scores[name]
+def test_a_batch_equals_one_by_one(dated, wide, name):
+    together = scores_of(looked_at(dated, wide), name)
     for row in range(0, N_USERS, 4):
-        alone = looked_at(dated, users=events(dated).users[row : row + 1]).scores[name][0]
+        alone = scores_of(looked_at(dated, wide, users=events(dated).users[row : row + 1]), name)[0]
         if name in BY_A_DENSE_PRODUCT:
             np.testing.assert_allclose(alone, together[row], rtol=1e-5, atol=1e-6)
         else:
@@ -181,19 +201,21 @@ def test_a_batch_equals_one_by_one(dated, name):
 
 
 @each_calendar
+@each_path
 @pytest.mark.parametrize("users", [[COLD], [0, COLD, 3]], ids=["alone", "among others"])
-def test_for_who_took_nothing_only_what_is_the_same_for_all_is_found(dated, users):
-    block = looked_at(dated, users=np.array(users))
+def test_for_who_took_nothing_only_what_is_the_same_for_all_is_found(dated, wide, users):
+    block = looked_at(dated, wide, users=np.array(users))
     cold = users.index(COLD)
     finders = {name for name in SOURCES if any(row == cold for row, _ in found(block, name))}
     assert finders == (FOR_ALL_ALIKE if dated else {"popularity"})
 
 
 @each_calendar
+@each_path
 @pytest.mark.parametrize("name", SOURCES)
-def test_without_a_source_only_what_it_alone_found_is_missing(dated, name):
-    whole = looked_at(dated)
-    less = looked_at(dated, with_quotas(dated, ALL_ON.model_copy(update={name: 0})))
+def test_without_a_source_only_what_it_alone_found_is_missing(dated, wide, name):
+    whole = looked_at(dated, wide)
+    less = looked_at(dated, wide, with_quotas(dated, wide, ALL_ON.model_copy(update={name: 0})))
     others = [other for other in SOURCES if other != name]
     assert (name in less.scores) == (name not in OPTIONAL)
     for other in less.scores:
@@ -204,57 +226,112 @@ def test_without_a_source_only_what_it_alone_found_is_missing(dated, name):
 
 
 @each_calendar
+@each_path
 @each_source
-def test_other_ids_in_the_same_order_change_nothing(dated, name):
+def test_other_ids_in_the_same_order_change_nothing(dated, wide, name):
     renamed = replace(events(dated), users=events(dated).users * 7 + 3)
     items = replace(catalogue(), ids=np.array([f"item {at:03d}" for at in range(N_ITEMS)], object))
-    method = replace(plain(dated)[0], items=items)
+    method = replace(plain(dated, wide)[0], items=items)
     world = method, snapshot_of(method, *learned(dated, renamed), texts_of(items))
-    two = looked_at(dated, world, renamed).scores[name]
-    np.testing.assert_array_equal(two, looked_at(dated).scores[name])
+    two = scores_of(looked_at(dated, wide, world, renamed), name)
+    np.testing.assert_array_equal(two, scores_of(looked_at(dated, wide), name))
 
 
 @each_calendar
+@each_path
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_the_features_of_an_optional_source_come_and_go_with_it(dated, name):
+def test_the_features_of_an_optional_source_come_and_go_with_it(dated, wide, name):
     quotas = CandidateConfig().model_copy(update={name: QUOTA})
     without, more = (active_features(dated, switched_on=some.switched_on)
                    for some in (CandidateConfig(), quotas))  # fmt: skip
     own = () if name == "trending" else (name, f"{name}_rank")
     assert tuple(one for one in more if one not in own) == without and set(own) <= set(more)
-    world = with_quotas(dated, quotas)
-    block = looked_at(dated, world)
+    world = with_quotas(dated, wide, quotas)
+    block = looked_at(dated, wide, world)
     table = table_of(*world, block, more)
     assert table.shape[1] == len(more)
     if own:
-        score = block.scores[name][block.candidates.request, block.candidates.item]
+        score = scores_of(block, name)[block.candidates.request, block.candidates.item]
         np.testing.assert_array_equal(table[:, more.index(name)], score)
 
 
 @each_calendar
-def test_sources_that_read_text_are_those_that_are_said_to(dated):
+@each_path
+def test_sources_that_read_text_are_those_that_are_said_to(dated, wide):
     items = replace(catalogue(), text=catalogue().text[::-1].copy())
-    method, snapshot = plain(dated)
+    method, snapshot = plain(dated, wide)
     world = replace(method, items=items), replace(snapshot, texts=texts_of(items))
-    one, two = looked_at(dated).scores, looked_at(dated, world).scores
+    one, two = looked_at(dated, wide).scores, looked_at(dated, wide, world).scores
     changed = {name for name in SCORES if not np.array_equal(one[name], two[name])}
     assert changed == TEXT_SOURCES | {"last_lexical"}
 
 
+@each_calendar
+@pytest.mark.parametrize("shared", [False, True], ids=["a text each", "shared texts"])
+@pytest.mark.parametrize("exclude_seen", [False, True], ids=["all again", "nothing again"])
+@pytest.mark.parametrize("index", [False, True], ids=["in parts", "by index"])
+def test_both_paths_find_the_same_candidates_with_the_same_features(
+    dated, shared, exclude_seen, index
+):
+    items, log = catalogue(), events(dated)
+    if shared:
+        texts = np.array([text[: text.index(" no")] for text in items.text], object)
+        items = replace(items, text=texts, title=texts)
+    if exclude_seen and dated:
+        items = replace(items, available_until=np.where(np.arange(N_ITEMS) % 7, ALWAYS_UNTIL,
+                                                        moment_of(dated) - 3 * DAY))  # fmt: skip
+    vectors = texts_of(items)
+    n_texts = len(distinct_texts(items.text)[0])
+    vectors = replace(vectors, frozen=vectors.frozen[:n_texts], tuned=vectors.tuned[:n_texts])
+    if index:
+        faiss = pytest.importorskip("faiss")
+        for name, some in (("frozen_index", vectors.frozen), ("tuned_index", vectors.tuned)):
+            lists = faiss.index_factory(DIM, "IVF2,Flat", faiss.METRIC_INNER_PRODUCT)
+            lists.cp.min_points_per_centroid = 1
+            lists.train(some)
+            lists.add(some)
+            vectors = replace(vectors, **{name: TextIndex(lists, 2, 1.0)})  # looks at all
+    moments = np.full(N_USERS, moment_of(dated))
+    if dated:
+        moments[::2] -= 5 * DAY
+    only = np.arange(N_ITEMS) % 11 > 0 if exclude_seen else None
+    blocks, tables = [], []
+    for wide in (False, True):
+        method = Method(items, on_path(ALL_ON, wide), dated, exclude_seen)
+        snapshot = snapshot_of(method, *learned(dated, log), vectors)
+        blocks.append(look(method, snapshot, log, log.users, moments, only))
+        names = active_features(dated, switched_on=OPTIONAL)
+        tables.append(table_of(method, snapshot, blocks[-1], names))
+    one, two = (block.candidates for block in blocks)
+    np.testing.assert_array_equal(one.request, two.request)
+    np.testing.assert_array_equal(one.item, two.item)
+    assert list(one.score) == list(two.score) and len(one.item) > 5 * N_USERS
+    for name in one.score:
+        np.testing.assert_array_equal(one.rank[name], two.rank[name], err_msg=name)
+        np.testing.assert_allclose(one.score[name], two.score[name], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(blocks[0].scores[name], blocks[1].scores[name])
+    np.testing.assert_allclose(*tables, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.slow
-def test_a_model_with_every_source_is_served_as_it_was_trained(small_world, tmp_path):
+@each_path
+def test_a_model_with_every_source_is_served_as_it_was_trained(small_world, tmp_path, wide):
     """Same user, item, moment: training row and serving row agree to the bit, ALS refitted too.
 
     So do the features of sessions: here a visit is a week.
     """
     run_dir, before = tmp_path / "run", small_world.config
     shutil.copytree(before.run_dir / "embeddings", run_dir / "embeddings")
-    events = pd.read_parquet(before.data.events)
+    events = pd.read_parquet(small_world.folder / "events.parquet")
     week = events["timestamp"].dt.strftime("%G-%V")
     events["session_id"] = events["user_id"] + " in " + week
     events.to_parquet(tmp_path / "events.parquet")
-    data = before.data.model_copy(update={"events": str(tmp_path / "events.parquet")})
-    update = {"run_dir": run_dir, "candidates": ALL_ON, "data": data,
+    source = before.data.events[0].model_copy(update={"path": str(tmp_path / "events.parquet")})
+    data = before.data.model_copy(update={"events": (source,)})
+    if wide:
+        pytest.importorskip("faiss")
+    quotas = ALL_ON.model_copy(update={"dense_items": 30 if wide else 50})  # of 48 items
+    update = {"run_dir": run_dir, "candidates": quotas, "data": data,
               "features": FeatureConfig(on=SPARE)}  # fmt: skip
     config = before.model_copy(update=update)
     trained = train(config, lambda *_: None)

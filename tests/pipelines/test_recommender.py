@@ -102,7 +102,7 @@ def test_threads_change_no_list(log_of):
     models = fit_heads(rows, features, HeadConfig(trees=5, min_rows_in_leaf=5), seed=0)
     heads = calibrate(models, raw_outputs(tuple(models.values()), table), rows.grade)
     users = np.tile(log.users, 100)
-    assert len(list(chunks(len(users), N_ITEMS))) == 3
+    assert len(list(chunks(len(users), method.block_size))) == 3
 
     def lists(threads):
         before = torch.get_num_threads()

@@ -62,10 +62,11 @@ def text_model(items: Items, seed: int) -> TextModel:
     return TextModel(np.arange(N_ITEMS), frozen, tuned, pooling, words_in_common(items, 20))
 
 
-def rows_of(prepared, names=NAMES, seed=0, texts=0, choose=None, shown=True, exclude_seen=False):
+def rows_of(prepared, names=NAMES, seed=0, texts=0, choose=None, shown=True, exclude_seen=False,
+            quotas=QUOTAS):  # fmt: skip
     """Make the rows of the ranker window, three negatives a request unless told to `choose`."""
     items, config, span = prepared.items(), StateConfig(), prepared.windows.span("ranker")
-    method = Method(items, QUOTAS, dated=True, exclude_seen=exclude_seen)
+    method = Method(items, quotas, dated=True, exclude_seen=exclude_seen)
     related = related_items(prepared.buckets(), span[0], N_ITEMS, config)
     fitted = Fitted(span[0], text_model(items, texts), related)
     requests = window_requests(prepared, "ranker", shown)
@@ -216,3 +217,12 @@ def test_nothing_that_the_user_had_before_is_a_row_where_seen_items_are_left_out
     for exclude_seen in (True, False):
         rows = all_rows(prepared, exclude_seen=exclude_seen)[0]
         assert len(rows.table) > 300 and (rows.table[:, times] > 0).any() != exclude_seen
+
+
+def test_rows_of_a_large_catalogue_are_those_of_a_small_one(prepared):
+    large = QUOTAS.model_copy(update={"dense_items": N_ITEMS - 1})
+    one, two = (all_rows(prepared, quotas=quotas) for quotas in (QUOTAS, large))
+    np.testing.assert_allclose(one[0].table, two[0].table, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(one[0].grade, two[0].grade)
+    np.testing.assert_array_equal(one[2], two[2])  # which were shown, found by a source or not
+    assert one[1] == two[1] and one[2].any()
