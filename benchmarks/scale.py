@@ -43,7 +43,8 @@ from serving.batch import bucket_table
 from serving.release import write_part
 
 SIZES = [25_000, 50_000, 100_000, 200_000]
-N_DAYS, VOCABULARY, TITLE_WORDS = 180, 3_000, 6
+START, N_DAYS = 1_704_067_200_000_000, 180  # from 2024-01-01 on
+VOCABULARY, TITLE_WORDS = 3_000, 6
 TASTE_ITEMS, TASTE_SHARE = 120, 0.8  # items of one taste; of a user's events, those of their own
 TAKEN_SHARE = 0.1  # of the ranker's training rows
 STATE = ("item cosine and EASE", "state")
@@ -98,7 +99,7 @@ def shop(users: int, n_items: int, n_events: int) -> tuple[pa.Table, pa.Table]:
     taste = np.where(rng.random(n) < TASTE_SHARE, own, rng.integers(0, n_tastes, n))
     weight = 1 / np.arange(1, n_items // n_tastes + 1)
     rank = rng.choice(len(weight), n, p=weight / weight.sum())
-    moment = pa.array(rng.integers(0, N_DAYS * DAY, n), pa.timestamp("us", "UTC"))
+    moment = pa.array(START + rng.integers(0, N_DAYS * DAY, n), pa.timestamp("us", "UTC"))
     events = pa.table({"user_id": np.char.add("user-", user.astype(str)),
                        "item_id": names[rank * n_tastes + taste], "timestamp": moment})  # fmt: skip
     return events, items
