@@ -11,7 +11,10 @@ import typer
 from recsys.errors import out_of_space
 
 # Module -> the extra that brings it, where it is not "train".
-EXTRAS = {"fastapi": "serve", "uvicorn": "serve", "redis": "redis", "ray": "ray", "optuna": "tune"}
+EXTRAS = {
+    "fastapi": "serve", "uvicorn": "serve", "redis": "redis", "ray": "ray", "optuna": "tune",
+    "faiss": "ann",
+}  # fmt: skip
 
 
 def say(*things: Any) -> None:
