@@ -30,12 +30,12 @@ class CandidateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    interest: int = Field(100, ge=0)
-    frozen_interest: int = Field(30, ge=0)
-    lexical: int = Field(30, ge=0)
-    covisitation: int = Field(60, ge=0)
-    item_cosine: int = Field(60, ge=0)
-    ease: int = Field(60, ge=0)
+    interest: int = Field(50, ge=0)
+    frozen_interest: int = Field(15, ge=0)
+    lexical: int = Field(15, ge=0)
+    covisitation: int = Field(30, ge=0)
+    item_cosine: int = Field(30, ge=0)
+    ease: int = Field(30, ge=0)
     popularity: int = Field(30, ge=0)
     repeat: int = Field(60, ge=0)
     als: int = Field(0, ge=0)
