@@ -16,7 +16,7 @@ from benchmarks.joins import CANDIDATES, FEATURES, LEAST, LISTED, compared
 from benchmarks.look import known
 from benchmarks.pandas_lists import tables_of
 from benchmarks.quality import stages_table
-from benchmarks.scale import shop, some_models
+from benchmarks.scale import START, shop, some_models
 from benchmarks.variants import usual
 from pipelines.config import changed
 from pipelines.prepare import prepare
@@ -171,9 +171,11 @@ def test_fewer_candidates_are_timed_beside_their_quality(small_world, tmp_path):
                          "--rounds", "1", "--requests", "60", "--quotas", "0.1", "1",
                          "--set", "ranker.min_rows_in_leaf=5")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    few, all_ = report["points"]
+    few, all_, one_pass = report["points"]
     assert 0 < few["rows"] < all_["rows"] <= 48  # items
-    for point in (few, all_):
+    assert one_pass["rows"] == all_["rows"] and one_pass["trees"] == all_["trees"]
+    assert [point["first_pass"] for point in report["points"]] == [0.2, 0.2, 1.0]
+    for point in report["points"]:
         assert 0 < point["ndcg_at_10"] <= 1 and point["trees"] >= 1
         assert all(point[part] > 0 for part in ("look", "describe", "score", "over_reference"))
         assert f"{point['users_per_second']:.0f}" in done.stdout
@@ -203,7 +205,7 @@ def rich_shop(folder):
     for name in ("category", "brand"):
         kind = np.where(rng.random(len(items)) < 0.2, None, rng.integers(0, 9, len(items)))
         items = items.append_column(name, pa.array(kind.tolist(), pa.int64()).cast(pa.string()))
-    ends = np.where(rng.random(len(items)) < 0.2, 100 * DAY, 900 * DAY)
+    ends = START + np.where(rng.random(len(items)) < 0.2, 100 * DAY, 900 * DAY)
     items = items.append_column("available_until", pa.array(ends, pa.timestamp("us", "UTC")))
     rules = {"shown": {"grade": 0}, "click": {"grade": 1}, "buy": {"grade": 2}}
     return prepare(events, items, folder, DataConfig(event_types=rules), "time")
