@@ -375,7 +375,9 @@ def test_rewriting_the_test_window_changes_no_model(small_world, recommender, tm
     shuffled = np.random.default_rng(0).permutation(events["item_id"].to_numpy()[late])
     events.loc[late, "item_id"] = shuffled
     events.to_parquet(tmp_path / "events.parquet")
-    data = small_world.config.data.model_copy(update={"events": str(tmp_path / "events.parquet")})
+    data = small_world.config.data
+    source = data.events[0].model_copy(update={"path": str(tmp_path / "events.parquet")})
+    data = data.model_copy(update={"events": (source,)})
     update = {"data": data, "run_dir": tmp_path / "run"}
     config = small_world.config.model_copy(update=update)
     trained = train(config, quiet)
