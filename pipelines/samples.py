@@ -26,6 +26,7 @@ from recsys.dialect import (
     guess_decimal,
     guess_delimiter,
     guess_time,
+    maybe_thousands,
 )
 from recsys.errors import SchemaError
 from recsys.reading import first_bytes, open_table
@@ -79,6 +80,11 @@ class Column:
             return ""
         exact = guess_decimal(self.examples)
         return exact or next((w for w in SIGNS if self._share(fits_number, w) >= ENOUGH), "")
+
+    @cached_property
+    def thousands(self) -> bool:
+        """Whether nobody can tell thousands from decimals: all points are before three digits."""
+        return self.decimal == "plain" and maybe_thousands(self.examples)
 
     @cached_property
     def unique(self) -> bool:

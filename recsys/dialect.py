@@ -31,6 +31,7 @@ SIGNS = {  # decimal -> a number as it is written with it, in groups of three or
     ".": r"[+-]?(\d{1,3}([, '\x{A0}\x{202F}]\d{3})+|\d+)(\.\d+)?",
     ",": r"[+-]?(\d{1,3}([. '\x{A0}\x{202F}]\d{3})+|\d+)(,\d+)?",
 }
+THOUSANDS = r"[+-]?[1-9]\d{0,2}\.\d{3}"  # 1.234: also a decimal number, and nobody can tell
 CURRENCY = r"[\s\x{A0}$€£¥]|EUR|USD|GBP|CHF"  # may stand beside a number, where `decimal` is set
 
 
@@ -117,6 +118,12 @@ def fits_number(values: Sequence[str], way: str) -> bool:
     strip = re.compile(_python(CURRENCY))
     texts = [value.strip() if way == "plain" else strip.sub("", value) for value in values]
     return all(pattern.fullmatch(text) for text in texts)
+
+
+def maybe_thousands(values: Sequence[str]) -> bool:
+    """Whether points stand only before three digits: "1.234" may be a thousand or little over 1."""
+    pointed = [value.strip() for value in values if "." in value]
+    return bool(pointed) and all(re.fullmatch(THOUSANDS, value) for value in pointed)
 
 
 def guess_delimiter(line: str) -> str:

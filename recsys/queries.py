@@ -7,17 +7,16 @@ the part's name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from recsys.dialect import EventSource, ItemSource, text_number_sql, text_time_sql
+from recsys.dialect import THOUSANDS, EventSource, ItemSource, text_number_sql, text_time_sql
 from recsys.matching import MatchedTable, Part
 from recsys.schema import TABLES, DataConfig, is_text, value_type
 
-Probe = tuple[str, str, str, str]  # fault, column, SQL of the rows that have it, SQL of an example
 ZONE = r"\d:\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)$"  # what a text ends in that names its time zone
 CLICKED = "CASE right({cell}, 2) WHEN '-1' THEN 'clicked' ELSE 'shown' END"
-REPEATS: Probe = ("has several contents for one id", "item_id", "TRUE", "item_id::VARCHAR")
 EVENTS = {  # what the SQL of events has besides ids, moment and event_type
     "value": "DOUBLE", "price": "DOUBLE", "position": "BIGINT", "request_id": "VARCHAR",
     "session_id": "VARCHAR",
@@ -25,9 +24,23 @@ EVENTS = {  # what the SQL of events has besides ids, moment and event_type
 ALWAYS = ("value", "price", "position", "session_id")  # of these also where no file has them
 
 
+class Probe(NamedTuple):
+    """One fault to be counted, in SQL."""
+
+    fault: str
+    column: str
+    rows: str  # that have it
+    example: str
+    unless: str = "FALSE"  # rows that acquit the whole column
+
+
+REPEATS = Probe("has several contents for one id", "item_id", "TRUE", "item_id::VARCHAR")
+
+
 def column_probes(table: str, part: Part) -> list[Probe]:
     """List the faults to be counted in the columns as they were given."""
-    probes, columns, schema = [], part.columns, part.rows.schema
+    probes: list[Probe] = []
+    columns, schema = part.columns, part.rows.schema
     may_lack = {}
     if isinstance(part.source, EventSource):
         may_lack = {"user_id": part.source.anonymous == "drop", "item_id": part.source.shown}
@@ -39,16 +52,20 @@ def column_probes(table: str, part: Part) -> list[Probe]:
             others = [name for name in columns.values() if name != theirs][:2]
             row = [f"{literal(f'{n}=')}, CAST({_quote(n)} AS VARCHAR)" for n in others] or ["''"]
             example = "concat(" + ", ', ', ".join(row) + ")"
-            probes.append(("has no id", ours, f"{typed} IS NULL", example))
+            probes.append(Probe("has no id", ours, f"{typed} IS NULL", example))
         elif kind not in ("id", "text") and parsed:
             bad = f"trim({text}) <> '' AND {typed} IS NULL"
-            probes.append(("cannot be parsed", ours, bad, text))
+            probes.append(Probe("cannot be parsed", ours, bad, text))
+        if kind == "number" and parsed and part.source.decimal == "plain":
+            grouped = f"regexp_full_match(trim({text}), '{THOUSANDS}')"
+            other = f"contains({text}, '.') AND NOT {grouped}"
+            probes.append(Probe("may be thousands", ours, grouped, text, other))
         way = part.source.time
         if kind == "time" and not getattr(found, "tz", None) and (way == "iso" or "%" in way):
             naive = f"{typed} IS NOT NULL" + " AND FALSE" * ("%z" in way and parsed)
             if parsed and way == "iso":
                 naive += f" AND NOT regexp_matches({text}, '{ZONE}')"
-            probes.append(("has no time zone", ours, naive, text))
+            probes.append(Probe("has no time zone", ours, naive, text))
     return probes
 
 

@@ -204,3 +204,16 @@ def test_no_event_left_is_refused_also_without_rules(world):
     events, items = world()
     events["item_id"] = "x" + events["item_id"]
     refused(events, items, "has no event left", config=DataConfig())
+
+
+@pytest.mark.parametrize(
+    ("prices", "said"),
+    [(["2.730", "899"], ["300 rows (e.g. 2.730)"]), (["2.730", "8.5"], []),
+     (["0.730", "2.730"], []), (["899", "8"], [])],
+)  # fmt: skip
+def test_points_before_three_digits_only_are_said(world, prices, said):
+    events, items = world(n=600)
+    events["price"] = [prices[row % 2] for row in range(600)]
+    warnings = check_inputs(events, items, None, CONFIG).warnings
+    found = [line for line in warnings if "column price: may be thousands" in line]
+    assert len(found) == len(said) and all(w in line for w, line in zip(said, found, strict=True))
