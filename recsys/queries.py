@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from recsys.dialect import THOUSANDS, EventSource, ItemSource, text_number_sql, text_time_sql
+from recsys.dialect import (
+    DECIMAL_ID,
+    NO_IDS,
+    SPACES,
+    THOUSANDS,
+    EventSource,
+    ItemSource,
+    text_number_sql,
+    text_time_sql,
+)
 from recsys.matching import MatchedTable, Part
 from recsys.schema import TABLES, DataConfig, is_text, value_type
 
@@ -53,6 +62,9 @@ def column_probes(table: str, part: Part) -> list[Probe]:
             row = [f"{literal(f'{n}=')}, CAST({_quote(n)} AS VARCHAR)" for n in others] or ["''"]
             example = "concat(" + ", ', ', ".join(row) + ")"
             probes.append(Probe("has no id", ours, f"{typed} IS NULL", example))
+        if kind == "id" and parsed:
+            decimals = f"regexp_full_match({typed}, '{DECIMAL_ID}')"
+            probes.append(Probe("has ids like 17001.0", ours, decimals, typed))
         elif kind not in ("id", "text") and parsed:
             bad = f"trim({text}) <> '' AND {typed} IS NULL"
             probes.append(Probe("cannot be parsed", ours, bad, text))
@@ -93,6 +105,9 @@ def value_sql(part: Part, theirs: str, kind: str) -> str:
         nested = pa.types.is_list(found.value_type) or pa.types.is_large_list(found.value_type)
         flat = f"flatten({column})" if nested else column
         return f"nullif(array_to_string({flat}, ', '), '')"
+    if kind == "id":
+        text = f"trim(CAST({column} AS VARCHAR), '{SPACES}')"
+        return f"CASE WHEN lower({text}) NOT IN {NO_IDS} THEN {text} END"
     return f"nullif(CAST({column} AS VARCHAR), '')"
 
 
