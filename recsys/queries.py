@@ -106,9 +106,15 @@ def value_sql(part: Part, theirs: str, kind: str) -> str:
         flat = f"flatten({column})" if nested else column
         return f"nullif(array_to_string({flat}, ', '), '')"
     if kind == "id":
-        text = f"trim(CAST({column} AS VARCHAR), '{SPACES}')"
-        return f"CASE WHEN lower({text}) NOT IN {NO_IDS} THEN {text} END"
+        return _id_sql(f"CAST({column} AS VARCHAR)")
     return f"nullif(CAST({column} AS VARCHAR), '')"
+
+
+def _id_sql(text: str) -> str:
+    """SQL of a text as an id: no spaces at its ends, null where it is a word for nothing."""
+    odd = f"{text} < '!' OR {text} > '~' OR right({text}, 1) NOT BETWEEN '!' AND '~'"
+    bare = f"CASE WHEN {odd} THEN trim({text}, '{SPACES}') ELSE {text} END"  # trim alone is slow
+    return f"CASE WHEN lower({bare}) NOT IN {NO_IDS} THEN {bare} END"
 
 
 def items_sql(table: MatchedTable) -> str:
