@@ -210,15 +210,20 @@ def _count_events(
     kept = f"{timed} AND {known} AND grade IS NOT NULL"
     no_rule = f"{timed} AND {known} AND grade IS NULL"
     drops = [
-        ("has no user", "user_id", "user_id IS NULL", "concat('item_id=', item_id)"),
-        ("has no time", "", "user_id IS NOT NULL AND moment IS NULL", "user_id::VARCHAR"),
-        ("is not in items", "item_id", f"{timed} AND NOT ({known})", "CAST(item_id AS VARCHAR)"),
-        ("matches no rule of data.event_types", "event_type", no_rule, "event_type"),
+        queries.Probe("has no user", "user_id", "user_id IS NULL", "concat('item_id=', item_id)"),
+        queries.Probe(
+            "has no time", "", "user_id IS NOT NULL AND moment IS NULL", "user_id::VARCHAR"
+        ),
+        queries.Probe(
+            "is not in items", "item_id", f"{timed} AND NOT ({known})", "CAST(item_id AS VARCHAR)"
+        ),
+        queries.Probe("matches no rule of data.event_types", "event_type", no_rule, "event_type"),
     ]
     ordered_by = "order_index" if by_order and "order_index" in columns else "timestamp"
     if now is not None and ordered_by == "timestamp":
         late = "CAST(make_timestamp(moment) AS VARCHAR)"
-        drops.append(("is in the future", "timestamp", f"moment > {now + DAY}", late))
+        future = f"moment > {now + DAY}"
+        drops.append(queries.Probe("is in the future", "timestamp", future, late))
     of_kept = ("count(*)", "count(DISTINCT user_id)", "min(moment)", "max(moment)")
     of_taken = ("count(*)", f"count(DISTINCT floor(moment / {DAY}))")
     more = ["count(*)", "histogram(event_type)",

@@ -50,17 +50,18 @@ def count_faults(
 
     The example of a fault is the smallest, so that it is the same on every run.
     """
-    counts = [f"count(*) FILTER ({rows})" for _, _, rows, _ in probes]
-    examples = [f"min({example}) FILTER ({rows})" for _, _, rows, example in probes]
+    counts = [
+        f"count(*) FILTER ({probe.rows}) * (count(*) FILTER ({probe.unless}) = 0)::BIGINT"
+        for probe in probes
+    ]
+    examples = [f"min({probe.example}) FILTER ({probe.rows})" for probe in probes]
     select = ", ".join([*more, *counts, *examples])
     [row] = con.execute(f"SELECT {select} FROM {source}").fetchall()
     found = iter(row)
     values = [next(found) for _ in more]
     numbers = [next(found) for _ in probes]
     rows = zip(probes, numbers, found, strict=True)
-    return [
-        Fault(kind, table, column, n, str(e)) for (kind, column, _, _), n, e in rows if n
-    ], values
+    return [Fault(probe.fault, table, probe.column, n, str(e)) for probe, n, e in rows if n], values
 
 
 def row_of(con: Database, query: str) -> tuple[Any, ...]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.guessing import Draft, TableGuess, guess_tables
-from pipelines.roles import GUESS, LIKELY, SURE, TEXT
-from pipelines.samples import Sample, look
+from pipelines.roles import GUESS, LIKELY, NUMBERS, SURE, TEXT
+from pipelines.samples import Column, Sample, look
 from recsys.dialect import fits_number, time_words
 from recsys.errors import ConfigError, SchemaError
 from recsys.schema import TABLES, EventRule
@@ -168,8 +168,8 @@ def _dialect(table: TableGuess) -> dict[str, str]:
     """Return what a source must say about how it is written."""
     plain = table.sample.source
     said = plain.model_dump(include={"delimiter", "encoding"}, exclude_defaults=True)
-    ways = [table.column(ours).decimal for ours in ("price", "value") if ours in _ours(table)]
-    odd = [way for way in ways if way not in ("", "plain")]
+    odd = [c.decimal for c in _numbers(table) if c.decimal not in ("", "plain")]
+    odd = odd or [","] * _rather_thousands(table)
     times = [o for o in ("timestamp", "available_from") if o in _ours(table)]
     way = table.column(times[0]).times[0] if times else "iso"
     return said | ({"decimal": odd[0]} if odd else {}) | ({"time": way} if way != "iso" else {})
@@ -202,10 +202,24 @@ def _time(table: TableGuess, ours: str) -> tuple[str, str]:
 
 def _number(table: TableGuess) -> str:
     """Say how sure the decimal sign is, and from what: "1,234" may be one or a thousand."""
-    numbers = [table.column(ours) for ours in ("price", "value") if ours in _ours(table)]
-    odd = [v for c in numbers for v in c.examples if not fits_number([v], "plain")]
+    odd = [v for c in _numbers(table) for v in c.examples if not fits_number([v], "plain")]
+    if not odd:
+        pointed = next(v for c in _numbers(table) for v in c.examples if "." in v)
+        return f"{GUESS}: {pointed} may be thousands or decimals"
     both = all(fits_number([value], way) for value in odd for way in (".", ","))
     return f"{GUESS if both else SURE}: as in {odd[0]}"
+
+
+def _numbers(table: TableGuess) -> list[Column]:
+    return [table.column(ours) for ours in NUMBERS if ours in _ours(table)]
+
+
+def _rather_thousands(table: TableGuess) -> bool:
+    """Whether "1.234" is rather a thousand: semicolons or decimal commas are around it."""
+    numbers, others = _numbers(table), table.sample.columns.values()
+    either = any(c.thousands for c in numbers)
+    comma = table.sample.source.delimiter == ";" or any(c.decimal == "," for c in others)
+    return either and comma and all(fits_number(c.examples, ",") for c in numbers)
 
 
 def _texts(draft: Draft) -> list[str]:

@@ -20,6 +20,7 @@ from recsys.errors import ConfigError
 from recsys.schema import TABLES, EventRule
 
 FEW = 20  # rows: with so few, that all ids differ says nothing
+LEAST = 1e-6  # of a quantity that is no integer: nothing was bought below
 CLEARLY = 0.1  # so much more of another column's values are item ids: it is the one meant
 NAMED = ("title", "description")  # columns by which events may name their items
 
@@ -76,6 +77,7 @@ def guess_tables(samples: Sequence[Sample]) -> Draft:
     used = {id(t.sample) for t in (*events, items, *([users] if users else []))}
     unused = tuple(table for table in tables if id(table.sample) not in used)
     items = _item_table(items, _overlap(events, items, "item_id"))
+    events, items = tuple(map(_noting_decimal_ids, events)), _noting_decimal_ids(items)
     return Draft(events, items, users, unused, _rules(events), _repeats(events))
 
 
@@ -105,7 +107,7 @@ def _event_table(table: TableGuess) -> TableGuess:
     notes = []
     if table.column("item_id").lists:
         settings["shown"] = table.found["item_id"].value
-    missing = len(table.column("user_id").texts) - table.column("user_id").filled
+    missing = table.column("user_id").without_id
     if missing:
         settings["anonymous"] = "drop"
         notes.append(f"{missing:,} of the first {table.sample.n_rows:,} rows have no user")
@@ -113,6 +115,17 @@ def _event_table(table: TableGuess) -> TableGuess:
     if "event_type" not in table.found and "shown" not in settings:
         constant = _constant(table)
     return replace(table, settings=settings, notes=tuple(notes), event_type=constant)
+
+
+def _noting_decimal_ids(table: TableGuess) -> TableGuess:
+    """Say where ids went through a column of decimals: elsewhere they will be other ids."""
+    notes = [
+        f"{table.found[ours].value}: ids look like {table.column(ours).decimal_id}, from a column "
+        "of decimals; write integers if other tables and requests have them so"
+        for ours in IDS
+        if ours in table.found and table.column(ours).decimal_id
+    ]
+    return replace(table, notes=(*table.notes, *notes))
 
 
 def _constant(table: TableGuess) -> Found:
@@ -224,8 +237,10 @@ def _graded(table: TableGuess, name: str, grade: int) -> tuple[EventRule, ...]:
         top = next((scale for scale in (1.0, 5.0, 10.0, 100.0) if high <= scale), high)
         steps = [(2, 0.8), (1, 0.6)] if top > 1 else [(1, 1.0)]
         return (*(EventRule(grade=g, min_value=s * top) for g, s in steps), EventRule(grade=0))
-    if low < 0 < grade:
-        return EventRule(grade=grade, min_value=0), EventRule(grade=0)
+    counted = bool(likeness(value.value, QUANTITIES))
+    if grade and (low < 0 or (low == 0 < high and counted)):
+        least = 1.0 if all(float(text).is_integer() for text in written) else LEAST
+        return EventRule(grade=grade, min_value=least), EventRule(grade=0)
     return (EventRule(grade=grade),)
 
 

@@ -18,6 +18,7 @@ from recsys.schema import TABLES
 SURE, LIKELY, GUESS = "sure", "likely", "a guess"
 IDS = ("user_id", "item_id")
 TEXT = ("title", "brand", "category", "description")
+NUMBERS = ("value", "price")
 LINKED = 0.5  # of the ids of one column are in another: they mean the same
 
 
@@ -57,7 +58,8 @@ def _by_name(sample: Sample) -> dict[str, Found]:
     taken: set[str] = set()
     for score, _, ours, column in sorted(scored, key=lambda one: one[:2], reverse=True):
         if ours not in found and column.name not in taken:
-            sure = SURE if score > 2 else LIKELY
+            doubt = ours in NUMBERS and column.thousands
+            sure = GUESS if doubt else SURE if score > 2 else LIKELY
             found[ours] = Found(ours, column.name, sure, f"name, {_holds(ours, column)}")
             taken.add(column.name)
     bare = [c for c in sample.columns.values() if plain(c.name) in ("id", "code", "nr", "key")]
@@ -91,7 +93,10 @@ def _holds(ours: str, column: Column) -> str:
     """Say what speaks for it in the values."""
     if ours in ("timestamp", "available_from", "available_until"):
         return f"times such as {column.examples[0]}"
-    if ours in ("value", "price", "position", "order_index"):
+    if ours in NUMBERS and column.thousands:
+        pointed = next(value for value in column.examples if "." in value)
+        return f"numbers such as {pointed}: thousands or decimals"
+    if ours in (*NUMBERS, "position", "order_index"):
         return f"numbers such as {column.examples[0]}"
     return f"{len(column.distinct):,} different in {column.filled:,} rows"
 

@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.dialect import (
+    DECIMAL_ID,
     DELIMITERS,
+    NO_IDS,
     SIGNS,
     Source,
     fits_number,
@@ -26,6 +28,7 @@ from recsys.dialect import (
     guess_decimal,
     guess_delimiter,
     guess_time,
+    maybe_thousands,
 )
 from recsys.errors import SchemaError
 from recsys.reading import first_bytes, open_table
@@ -79,6 +82,22 @@ class Column:
             return ""
         exact = guess_decimal(self.examples)
         return exact or next((w for w in SIGNS if self._share(fits_number, w) >= ENOUGH), "")
+
+    @cached_property
+    def thousands(self) -> bool:
+        """Whether nobody can tell thousands from decimals: all points are before three digits."""
+        return self.decimal == "plain" and maybe_thousands(self.examples)
+
+    @cached_property
+    def without_id(self) -> int:
+        """Rows that would have no id, if these are ids."""
+        words = compute.is_in(compute.utf8_lower(self.texts), pa.array(NO_IDS))
+        return int(self.texts.null_count) + int(compute.sum(words).as_py() or 0)
+
+    @cached_property
+    def decimal_id(self) -> str:
+        """A value like 17001.0, "" where there is none."""
+        return next((v for v in self.examples if re.fullmatch(DECIMAL_ID, v)), "")
 
     @cached_property
     def unique(self) -> bool:

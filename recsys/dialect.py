@@ -21,16 +21,23 @@ UNIT_WORDS = {"s": "Unix seconds", "ms": "Unix milliseconds", "us": "Unix micros
 DELIMITERS = (",", ";", "\t", "|")
 DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d",
          "%Y%m%d", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%b %d, %Y")  # fmt: skip
+HALF_DAYS = ("%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d %I:%M %p")  # ISO but for the clock
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", "T%H:%M:%S",
           ", %H:%M", ", %H:%M:%S")  # fmt: skip
 DIRECTIVE = re.compile(r"%(-?[aAbBdfHIjmMpSyYzT%])?")
-ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T]\d\d?:\d\d(:\d\d)?.*)?$")
+ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T]\d\d?:\d\d(:\d\d)?(?!.*[AaPp][Mm]\s*$).*)?$")
 PLAIN = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SIGNS = {  # decimal -> a number as it is written with it, in groups of three or not
     "plain": PLAIN,
     ".": r"[+-]?(\d{1,3}([, '\x{A0}\x{202F}]\d{3})+|\d+)(\.\d+)?",
     ",": r"[+-]?(\d{1,3}([. '\x{A0}\x{202F}]\d{3})+|\d+)(,\d+)?",
 }
+THOUSANDS = r"[+-]?[1-9]\d{0,2}\.\d{3}"  # 1.234: also a decimal number, and nobody can tell
+DECIMAL_ID = r"\d+\.0"  # an integer that went through a column of decimals
+NO_IDS = ("", "null", "nan", "none", "n/a")  # in any case, where an id is text
+SPACES = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u2002\u2003\u2009\u202f\u3000"  # cut off the ends of ids
+)
 CURRENCY = r"[\s\x{A0}$€£¥]|EUR|USD|GBP|CHF"  # may stand beside a number, where `decimal` is set
 
 
@@ -119,6 +126,12 @@ def fits_number(values: Sequence[str], way: str) -> bool:
     return all(pattern.fullmatch(text) for text in texts)
 
 
+def maybe_thousands(values: Sequence[str]) -> bool:
+    """Whether points stand only before three digits: "1.234" may be a thousand or little over 1."""
+    pointed = [value.strip() for value in values if "." in value]
+    return bool(pointed) and all(re.fullmatch(THOUSANDS, value) for value in pointed)
+
+
 def guess_delimiter(line: str) -> str:
     """Return what most often separates the names in a first line; "," where nothing does."""
     bare = re.sub(r'"[^"]*"', "", line)
@@ -157,7 +170,7 @@ def time_words(value: str, way: str) -> str:
 
 def _formats(value: str) -> list[str]:
     """List the formats that one value may have."""
-    given = (date + clock for date, clock in product(DATES, CLOCKS))
+    given = [*HALF_DAYS, *(date + clock for date, clock in product(DATES, CLOCKS))]
     return [way for way in given if _strptime(value, way) is not None]
 
 

@@ -7,17 +7,25 @@ the part's name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from recsys.dialect import EventSource, ItemSource, text_number_sql, text_time_sql
+from recsys.dialect import (
+    DECIMAL_ID,
+    NO_IDS,
+    SPACES,
+    THOUSANDS,
+    EventSource,
+    ItemSource,
+    text_number_sql,
+    text_time_sql,
+)
 from recsys.matching import MatchedTable, Part
 from recsys.schema import TABLES, DataConfig, is_text, value_type
 
-Probe = tuple[str, str, str, str]  # fault, column, SQL of the rows that have it, SQL of an example
 ZONE = r"\d:\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)$"  # what a text ends in that names its time zone
 CLICKED = "CASE right({cell}, 2) WHEN '-1' THEN 'clicked' ELSE 'shown' END"
-REPEATS: Probe = ("has several contents for one id", "item_id", "TRUE", "item_id::VARCHAR")
 EVENTS = {  # what the SQL of events has besides ids, moment and event_type
     "value": "DOUBLE", "price": "DOUBLE", "position": "BIGINT", "request_id": "VARCHAR",
     "session_id": "VARCHAR",
@@ -25,9 +33,23 @@ EVENTS = {  # what the SQL of events has besides ids, moment and event_type
 ALWAYS = ("value", "price", "position", "session_id")  # of these also where no file has them
 
 
+class Probe(NamedTuple):
+    """One fault to be counted, in SQL."""
+
+    fault: str
+    column: str
+    rows: str  # that have it
+    example: str
+    unless: str = "FALSE"  # rows that acquit the whole column
+
+
+REPEATS = Probe("has several contents for one id", "item_id", "TRUE", "item_id::VARCHAR")
+
+
 def column_probes(table: str, part: Part) -> list[Probe]:
     """List the faults to be counted in the columns as they were given."""
-    probes, columns, schema = [], part.columns, part.rows.schema
+    probes: list[Probe] = []
+    columns, schema = part.columns, part.rows.schema
     may_lack = {}
     if isinstance(part.source, EventSource):
         may_lack = {"user_id": part.source.anonymous == "drop", "item_id": part.source.shown}
@@ -39,16 +61,23 @@ def column_probes(table: str, part: Part) -> list[Probe]:
             others = [name for name in columns.values() if name != theirs][:2]
             row = [f"{literal(f'{n}=')}, CAST({_quote(n)} AS VARCHAR)" for n in others] or ["''"]
             example = "concat(" + ", ', ', ".join(row) + ")"
-            probes.append(("has no id", ours, f"{typed} IS NULL", example))
+            probes.append(Probe("has no id", ours, f"{typed} IS NULL", example))
+        if kind == "id" and parsed:
+            decimals = f"regexp_full_match({typed}, '{DECIMAL_ID}')"
+            probes.append(Probe("has ids like 17001.0", ours, decimals, typed))
         elif kind not in ("id", "text") and parsed:
             bad = f"trim({text}) <> '' AND {typed} IS NULL"
-            probes.append(("cannot be parsed", ours, bad, text))
+            probes.append(Probe("cannot be parsed", ours, bad, text))
+        if kind == "number" and parsed and part.source.decimal == "plain":
+            grouped = f"regexp_full_match(trim({text}), '{THOUSANDS}')"
+            other = f"contains({text}, '.') AND NOT {grouped}"
+            probes.append(Probe("may be thousands", ours, grouped, text, other))
         way = part.source.time
         if kind == "time" and not getattr(found, "tz", None) and (way == "iso" or "%" in way):
             naive = f"{typed} IS NOT NULL" + " AND FALSE" * ("%z" in way and parsed)
             if parsed and way == "iso":
                 naive += f" AND NOT regexp_matches({text}, '{ZONE}')"
-            probes.append(("has no time zone", ours, naive, text))
+            probes.append(Probe("has no time zone", ours, naive, text))
     return probes
 
 
@@ -76,7 +105,16 @@ def value_sql(part: Part, theirs: str, kind: str) -> str:
         nested = pa.types.is_list(found.value_type) or pa.types.is_large_list(found.value_type)
         flat = f"flatten({column})" if nested else column
         return f"nullif(array_to_string({flat}, ', '), '')"
+    if kind == "id":
+        return _id_sql(f"CAST({column} AS VARCHAR)")
     return f"nullif(CAST({column} AS VARCHAR), '')"
+
+
+def _id_sql(text: str) -> str:
+    """SQL of a text as an id: no spaces at its ends, null where it is a word for nothing."""
+    odd = f"{text} < '!' OR {text} > '~' OR right({text}, 1) NOT BETWEEN '!' AND '~'"
+    bare = f"CASE WHEN {odd} THEN trim({text}, '{SPACES}') ELSE {text} END"  # trim alone is slow
+    return f"CASE WHEN lower({bare}) NOT IN {NO_IDS} THEN {bare} END"
 
 
 def items_sql(table: MatchedTable) -> str:

@@ -93,6 +93,8 @@ WARNINGS = {  # fault -> what was done
     "is an exact copy of another row": "dropped",
     "has no text": "kept; the encoder sees an empty text",
     "has no time zone": "read as UTC",
+    "may be thousands": "read as 1.234 < 2; for thousands set decimal = ',' beside the path",
+    "has ids like 17001.0": "kept so; write integers if other tables and requests have 17001",
     "is read by nothing yet": "only its user_id was checked",
 }
 

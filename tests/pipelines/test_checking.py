@@ -204,3 +204,31 @@ def test_no_event_left_is_refused_also_without_rules(world):
     events, items = world()
     events["item_id"] = "x" + events["item_id"]
     refused(events, items, "has no event left", config=DataConfig())
+
+
+@pytest.mark.parametrize(
+    ("prices", "said"),
+    [(["2.730", "899"], ["300 rows (e.g. 2.730)"]), (["2.730", "8.5"], []),
+     (["0.730", "2.730"], []), (["899", "8"], [])],
+)  # fmt: skip
+def test_points_before_three_digits_only_are_said(world, prices, said):
+    events, items = world(n=600)
+    events["price"] = [prices[row % 2] for row in range(600)]
+    warnings = check_inputs(events, items, None, CONFIG).warnings
+    found = [line for line in warnings if "column price: may be thousands" in line]
+    assert len(found) == len(said) and all(w in line for w, line in zip(said, found, strict=True))
+
+
+def test_words_for_nothing_are_no_ids(world):
+    events, items = world()
+    events.loc[:1, "user_id"] = ["NULL", "nan"]
+    events.loc[2, "item_id"] = "None"
+    refused(events, items, "column user_id: has no id in 2 rows", "column item_id: has no id in 1")
+
+
+def test_ids_from_a_column_of_decimals_are_said(world):
+    events, items = world()
+    assert not any("17001.0" in line for line in check_inputs(events, items, None, CONFIG).warnings)
+    events.loc[:2, "user_id"] = "42.0"
+    [line] = [w for w in check_inputs(events, items, None, CONFIG).warnings if "17001.0" in w]
+    assert "column user_id: has ids like 17001.0 in 3 rows (e.g. 42.0)" in line

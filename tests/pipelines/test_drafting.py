@@ -141,6 +141,27 @@ def test_a_comma_that_may_mean_two_things_is_a_guess(tmp_path, prices, line):
     assert line in (tmp_path / "run.toml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("prices", "quantity", "sep", "line"),
+    [(["2.730", "899"], "2", ";", 'decimal = ","  # a guess: 2.730 may be thousands or decimals'),
+     (["2.730", "899"], "1,5", "\t", 'decimal = ","  # sure: as in 1,5'),
+     (["2.730", "899"], "1.5", ";", "numbers such as 2.730: thousands or decimals"),
+     (["2.730", "899"], "2", ",", '"price"  # a guess: name, numbers such as 2.730: thousands'),
+     (["0.730", "899"], "2", ";", '"price"  # sure: name, numbers such as 0.730')],
+)  # fmt: skip
+def test_points_before_three_digits_only_are_a_guess(tmp_path, prices, quantity, sep, line):
+    events = pd.DataFrame({"user": list("abab") * 9, "item": list("xyyx") * 9})
+    events = events.assign(date="2026-01-01", quantity=quantity)
+    events["price"] = [prices[r % 2] for r in range(36)]
+    events.to_csv(tmp_path / "orders.csv", index=False, sep=sep)
+    items = pd.DataFrame({"item": ["x", "y"], "name": ["red pen", "ink pot"]})
+    items.to_csv(tmp_path / "items.csv", index=False)
+    write_config([str(tmp_path / n) for n in ("orders.csv", "items.csv")], tmp_path / "run.toml")
+    text = (tmp_path / "run.toml").read_text()
+    assert line in text
+    assert ("decimal = " in text) == line.startswith("decimal")
+
+
 def test_types_and_columns_of_any_name_are_quoted(tmp_path):
     kind = 'buy "now"\\ \x7fé'
     events = pd.DataFrame({"user": list("abab") * 9, "item": list("xyyx") * 9, "event": kind})

@@ -94,7 +94,30 @@ def test_ratings_are_graded_by_threshold(guess, top, steps):
 
 def test_a_negative_quantity_is_a_return(guess):
     draft = guess(log=log(quantity=lambda r: -1 if r % 9 == 0 else 2), items=catalogue())
-    assert grades(draft, "purchase") == [(3, 0), (0, None)]
+    assert grades(draft, "purchase") == [(3, 1), (0, None)]
+
+
+@pytest.mark.parametrize(("more", "rules"), [
+    (2, [(3, 1), (0, None)]), (0.5, [(3, 1e-6), (0, None)])])  # fmt: skip
+def test_a_quantity_of_nothing_is_no_purchase(guess, more, rules):
+    draft = guess(log=log(quantity=lambda r: 0 if r % 9 == 0 else more), items=catalogue())
+    assert grades(draft, "purchase") == rules
+
+
+def test_users_of_no_name_are_missing(guess):
+    events = log()
+    events.loc[:3, "user_id"] = ["NULL", "NaN ", "None", "n/a"]
+    draft = guess(log=events.astype(str), items=catalogue())
+    assert draft.events[0].settings == {"anonymous": "drop"}
+    assert draft.events[0].notes == ("4 of the first 200 rows have no user",)
+
+
+def test_ids_from_a_column_of_decimals_are_said(guess):
+    events = log()
+    events["user_id"] = [f"{17001 + r % 20}.0" for r in range(200)]
+    draft = guess(log=events, items=catalogue())
+    assert draft.events[0].notes[0].startswith("user_id: ids look like 17001.0, from a column of")
+    assert draft.items.notes == ()
 
 
 def test_what_a_customer_thinks_of_an_item_does_not_make_it_an_event(guess):

@@ -63,6 +63,8 @@ def test_a_unit_is_guessed_by_its_size_and_read_exactly(moment, unit):
         (["01/02/2026", "13/02/2026"], ("%d/%m/%Y",)),
         (["12/1/2010 8:26", "12/13/2010 9:00"], ("%m/%d/%Y %H:%M",)),
         (["11/11/2019 9:05:58 AM", "11/30/2019 1:00:00 PM"], ("%m/%d/%Y %I:%M:%S %p",)),
+        (["2026-01-05 02:20:04 PM", "2026-01-05 11:20:04 am"], ("%Y-%m-%d %I:%M:%S %p",)),
+        (["2026-01-05 2:20 PM"], ("%Y-%m-%d %I:%M %p",)),
         (["1398124800"], ("s",)),
         (["1398124800000"], ("ms",)),
         (["31.01.2026", "yesterday"], ()),
@@ -126,6 +128,8 @@ def test_the_delimiter_is_what_separates_the_names(delimiter):
         ("time", ["01/02/2026"], "01/02/2026 looks like time = '%d/%m/%Y' or time = '%m/%d/%Y', "
          "2026-02-01T00:00:00"),
         ("time", ["2026-01-31", "31.01.2026"], ""),  # mixed: counted, with an example
+        ("time", ["2026-01-05 02:20:04 PM"], "2026-01-05 02:20:04 PM looks like "
+         "time = '%Y-%m-%d %I:%M:%S %p', 2026-01-05T14:20:04"),
         ("time", ["soon"], ""),
         ("number", ["3", "12,50"], "12,50 looks like decimal = ','"),
         ("number", ["3", "12.50"], ""),

@@ -69,3 +69,15 @@ def test_quotes_in_names_and_types_stay_what_they_are(events):
     [row] = events((text.replace("item_id", "'i\"t'"), {"quote": "", "columns": {
         "item_id": "'i\"t'"}}))  # fmt: skip
     assert row["item_id"] == "a"
+
+
+def test_spaces_at_the_ends_are_no_part_of_an_id_and_a_word_for_nothing_is_none(events):
+    ids = [" 0035 ", "\u00a00035\t", "a b", "NULL", "NaN", "None", "n/a ", "nullable"]
+    rows = "".join(f"u,{one},2026-01-01\n{one},i,2026-01-02\n" for one in ids)
+    found = events((f"user_id,item_id,timestamp\n{rows}", {}))
+    expected = sorted(["0035", "0035", "a b", "nullable"])
+    assert sorted(row["item_id"] for row in found if row["user_id"] == "u" and row["item_id"]
+                  ) == expected  # fmt: skip
+    assert sorted(row["user_id"] for row in found if row["item_id"] == "i" and row["user_id"]
+                  ) == expected  # fmt: skip
+    assert len(found) == 16
