@@ -16,6 +16,7 @@ from recsys.schema import Fault
 Database = duckdb.DuckDBPyConnection
 DatabaseError = duckdb.Error
 OutOfMemory = duckdb.OutOfMemoryException
+INTERRUPTED = "Query interrupted"  # all that DuckDB's RuntimeError says after Ctrl-C
 
 
 @contextmanager
@@ -24,6 +25,7 @@ def open_database(spill: Path, memory_limit: str) -> Iterator[Database]:
 
     Raises:
         ConfigError: what is done with it needs more than `memory_limit` all the same.
+        KeyboardInterrupt: Ctrl-C while a query ran, of which DuckDB makes an error of its own.
     """
     try:
         with duckdb.connect(":memory:") as con:
@@ -32,6 +34,10 @@ def open_database(spill: Path, memory_limit: str) -> Iterator[Database]:
             con.execute(f"SET temp_directory = {literal(str(spill))}")
             con.execute("SET preserve_insertion_order = false")  # every result is sorted anyway
             yield con
+    except (duckdb.InterruptException, RuntimeError) as error:
+        if isinstance(error, duckdb.InterruptException) or str(error) == INTERRUPTED:
+            raise KeyboardInterrupt from error
+        raise
     except OutOfMemory as error:
         raise ConfigError(
             f"data.memory_limit = {memory_limit!r} is too little: {str(error).splitlines()[0]}; "
@@ -53,7 +59,7 @@ def count_faults(
     counts = [f"count(*) FILTER ({rows})" for _, _, rows, _ in probes]
     examples = [f"min({example}) FILTER ({rows})" for _, _, rows, example in probes]
     select = ", ".join([*more, *counts, *examples])
-    [row] = con.execute(f"SELECT {select} FROM {source}").fetchall()
+    row = row_of(con, f"SELECT {select} FROM {source}")
     found = iter(row)
     values = [next(found) for _ in more]
     numbers = [next(found) for _ in probes]
@@ -64,6 +70,6 @@ def count_faults(
 
 
 def row_of(con: Database, query: str) -> tuple[Any, ...]:
-    """Run a query of one row."""
-    [row] = con.execute(query).fetchall()
+    """Run a query of one row; with `sql`, as Ctrl-C does not end the SELECT of an `execute`."""
+    [row] = con.sql(query).fetchall()
     return tuple(row)
