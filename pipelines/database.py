@@ -59,7 +59,7 @@ def count_faults(
     counts = [f"count(*) FILTER ({rows})" for _, _, rows, _ in probes]
     examples = [f"min({example}) FILTER ({rows})" for _, _, rows, example in probes]
     select = ", ".join([*more, *counts, *examples])
-    row = row_of(con, f"SELECT {select} FROM {source}")
+    [row] = con.execute(f"SELECT {select} FROM {source}").fetchall()
     found = iter(row)
     values = [next(found) for _ in more]
     numbers = [next(found) for _ in probes]
@@ -70,6 +70,6 @@ def count_faults(
 
 
 def row_of(con: Database, query: str) -> tuple[Any, ...]:
-    """Run a query of one row; with `sql`, as Ctrl-C does not end the SELECT of an `execute`."""
-    [row] = con.sql(query).fetchall()
+    """Run a query of one row."""
+    [row] = con.execute(query).fetchall()
     return tuple(row)
