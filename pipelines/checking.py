@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.database import (
     Database,
@@ -236,7 +237,8 @@ def _count_events(
     unruled = match_event_types(types, columns, config)
     faults += found + unruled
     if not any(fault.kind in ERRORS for fault in unruled):
-        faults += _too_little(n_rows, dropped, n_events, n_users, n_taken)
+        little = _too_little(n_rows, dropped, n_events, n_users, n_taken)
+        faults += [_with_ids(fault, dropped, items) for fault in little]
         if protocol == "time" and 0 < n_days < 4:
             kind = "has fewer than 4 days with events that count"
             faults.append(Fault(kind, "events", "timestamp", example=f"{n_days} found"))
@@ -274,6 +276,15 @@ def _too_little(
         kind = "has fewer than 2 different ids"
         return [Fault(kind, "events", "user_id", example=f"{n_events:,} events of one user")]
     return [] if n_taken else [Fault("has only events of grade 0", "events", "event_type")]
+
+
+def _with_ids(fault: Fault, dropped: Sequence[Fault], items: Table | None) -> Fault:
+    """Show an item id of either table where events fell out as their items are not there."""
+    unknown = [one.example for one in dropped if one.kind == "is not in items"]
+    if fault.kind != "has no event left" or not unknown or items is None or not len(items):
+        return fault
+    here = pc.min(items["item_id"])
+    return replace(fault, example=f"{fault.example}; events: {unknown[0]}; items: {here}")
 
 
 def _match_ids(con: Database, rows: str, items: Table | None) -> tuple[str, list[Fault]]:

@@ -16,6 +16,7 @@ from recsys.schema import Fault
 Database = duckdb.DuckDBPyConnection
 DatabaseError = duckdb.Error
 OutOfMemory = duckdb.OutOfMemoryException
+INTERRUPTED = "Query interrupted"  # all that DuckDB's RuntimeError says after Ctrl-C
 
 
 @contextmanager
@@ -24,6 +25,7 @@ def open_database(spill: Path, memory_limit: str) -> Iterator[Database]:
 
     Raises:
         ConfigError: what is done with it needs more than `memory_limit` all the same.
+        KeyboardInterrupt: Ctrl-C while a query ran, of which DuckDB makes an error of its own.
     """
     try:
         with duckdb.connect(":memory:") as con:
@@ -32,6 +34,10 @@ def open_database(spill: Path, memory_limit: str) -> Iterator[Database]:
             con.execute(f"SET temp_directory = {literal(str(spill))}")
             con.execute("SET preserve_insertion_order = false")  # every result is sorted anyway
             yield con
+    except (duckdb.InterruptException, RuntimeError) as error:
+        if isinstance(error, duckdb.InterruptException) or str(error) == INTERRUPTED:
+            raise KeyboardInterrupt from error
+        raise
     except OutOfMemory as error:
         raise ConfigError(
             f"data.memory_limit = {memory_limit!r} is too little: {str(error).splitlines()[0]}; "

@@ -59,10 +59,13 @@ def write_config(files: Sequence[str], out: Path, force: bool = False) -> Draft:
         force: replace it if it is there.
 
     Raises:
-        ConfigError: it is there, a file cannot be read, or the files hold no events or no items.
+        ConfigError: it is there, its folder is not, a file cannot be read, or the files hold no
+            events or no items.
     """
     if out.exists() and not force:
         raise ConfigError(f"{out} exists; --force replaces it, --out FILE writes another")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"{out}: there is no folder {out.parent}; make it or name another file")
     samples: list[Sample] = []
     wrong = []
     for path in dict.fromkeys(files):

@@ -101,8 +101,8 @@ def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, A
     Raises:
         ConfigError: no such model, or the data does not fit it.
     """
-    prepared = prepare_data(config, show)
     registered, folder = tracking.find_model(config, model_uri)
+    prepared = prepare_data(config, show)
     recommender, stages = load_model(folder), Stages()
     card = recommender.card
     with stages.measure("evaluation"):

@@ -88,6 +88,14 @@ def prepare(
     return open_prepared(target)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left beside a prepared folder; only for who holds the run folder."""
+    target = folder.absolute()
+    for one in target.parent.glob(f".{target.name}.*"):
+        if one.is_dir() and {path.name for path in one.iterdir()} <= {"new", "old", "spill"}:
+            shutil.rmtree(one, ignore_errors=True)
+
+
 # Events of one moment have no order. That of their item ids would be one: where only the last few
 # events count, it would always be the same items of a basket that do.
 BASKET_ORDER = "md5_number_lower(concat_ws(' ', user_id, item_hash))"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.prepare import prepare
+from pipelines.prepare import prepare, remove_leftovers
 from pipelines.prepared import Prepared
 from pipelines.recommender import Method
 from pipelines.settings import RunConfig
@@ -83,7 +83,7 @@ class Run:
 
 
 def prepare_data(config: RunConfig, show: Show) -> Prepared:
-    """Prepare the configured data, or reuse what is prepared already.
+    """Prepare the configured data, or reuse what is prepared already; the run folder is held.
 
     Raises:
         ConfigError: no data is configured.
@@ -94,6 +94,7 @@ def prepare_data(config: RunConfig, show: Show) -> Prepared:
             "data.events and data.items must name your tables; put them into the config file or "
             "pass --set data.events=PATH --set data.items=PATH"
         )
+    remove_leftovers(config.run_dir / "prepared")
     prepared = prepare(
         config.data.events, config.data.items, config.run_dir / "prepared", config.data,
         config.split.protocol, config.data.users, config.split.share,

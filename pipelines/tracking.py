@@ -22,6 +22,8 @@ from recsys.errors import ConfigError
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
+NAME_ONE = "name one as models:/NAME@champion or models:/NAME/VERSION, or run 'recsys train'"
+
 
 @dataclass(frozen=True)
 class Registered:
@@ -113,12 +115,30 @@ def log_model(folder: Path, config: RunConfig) -> Registered:
     return Registered(uri, name, str(version.version), alias, str(version.run_id))
 
 
+def asked_model(config: RunConfig, uri: str | None) -> str:
+    """Return the URI of the model to use, the champion if none is named; nothing is made.
+
+    Raises:
+        ConfigError: the store is a database that no training has made yet.
+    """
+    uri = uri or f"models:/{config.tracking.model}@{CHAMPION}"
+    file = Path(config.tracking_uri.removeprefix("sqlite:///"))
+    if config.tracking_uri.startswith("sqlite:///") and not file.exists():
+        raise ConfigError(
+            f"{uri}: no such model in {config.tracking_uri}; it holds none, {NAME_ONE}"
+        )
+    return uri
+
+
 def find_model(config: RunConfig, uri: str) -> tuple[Registered, Path]:
     """Resolve a model URI (an alias or a version) and return it with its local folder.
+
+    Nothing is made where no training made a store before.
 
     Raises:
         ConfigError: the registry holds no such model.
     """
+    uri = asked_model(config, uri)
     connect(config)
     client = MlflowClient()
     name, _, asked = uri.removeprefix("models:/").replace("@", "/").partition("/")
@@ -131,7 +151,7 @@ def find_model(config: RunConfig, uri: str) -> tuple[Registered, Path]:
         known = [model.name for model in client.search_registered_models()]
         raise ConfigError(
             f"{uri}: no such model in {config.tracking_uri}; it holds {known or 'none'}, "
-            "name one as models:/NAME@champion or models:/NAME/VERSION, or run 'recsys train'"
+            + NAME_ONE
         ) from error
     resolved = f"models:/{name}/{found.version}"
     alias = asked if by_alias else ""

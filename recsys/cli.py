@@ -109,13 +109,12 @@ def train(config: opt.Config = None, set_: opt.Set = None, start: opt.From = Non
 def evaluate(model: opt.Model = None, config: opt.Config = None, set_: opt.Set = None) -> None:
     """Measure a registered model on the test window."""
     settings = _run_config(config, set_)
-    from pipelines.lock import at_work
-    from pipelines.measure import evaluate_model
+    from pipelines import lock, measure, tracking
     from pipelines.report import calibration_lines, quality_table
 
-    uri = model or f"models:/{settings.tracking.model}@champion"
-    with at_work(settings.run_dir) as show:
-        report = evaluate_model(settings, uri, show)
+    uri = tracking.asked_model(settings, model)  # before anything is made
+    with lock.at_work(settings.run_dir) as show:
+        report = measure.evaluate_model(settings, uri, show)
     say(quality_table(report), *calibration_lines(report))
 
 
@@ -257,11 +256,11 @@ def _train(settings: RunConfig, start: str | None = None) -> Any:
 
 
 def _recommend(settings: RunConfig, model: str | None, as_of: str | None) -> Path:
-    from pipelines.lock import at_work
+    from pipelines import lock, tracking
     from serving import batch
 
-    uri = model or f"models:/{settings.tracking.model}@champion"
-    with at_work(settings.run_dir) as show:
+    uri = tracking.asked_model(settings, model)  # before anything is made
+    with lock.at_work(settings.run_dir) as show:
         folder = batch.recommend(settings, uri, as_of, show)
     say(f"release {folder}")
     return folder

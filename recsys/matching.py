@@ -94,6 +94,7 @@ def _match_part(
     if not first.num_rows:
         return None, [Fault("has no rows", name)]
     columns, faults = match_columns(name, rows.schema, own)
+    faults = [replace(f, beside_path=f.column in source.columns) for f in faults]
     if isinstance(source, EventSource) and source.event_type is not None:
         columns.pop("event_type", None)
     odd = [_odd_values(name, ours, first[theirs], source) for ours, theirs in columns.items()]

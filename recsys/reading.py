@@ -14,6 +14,7 @@ in `recsys.matching`, and what they mean is said in SQL by `recsys.queries`.
 
 from __future__ import annotations
 
+import csv
 import json
 import warnings
 from collections.abc import Collection
@@ -41,6 +42,8 @@ FORMATS = {
     ".ndjson": "json",
     ".json": "json",
 }
+
+INSTEAD = {".xlsx": "save it as CSV", ".xls": "save it as CSV", ".zip": "unpack it"}
 
 
 def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
@@ -72,7 +75,11 @@ def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
     kinds = {_format(info.path) for info in files}
     if len(kinds) != 1 or None in kinds:
         found = ", ".join(sorted({Path(info.path).name for info in files})[:3]) or "no file"
-        raise SchemaError(f"found {found}; expected files of one format of {sorted(FORMATS)}")
+        hint = {
+            INSTEAD[end] for info in files if (end := Path(info.path.lower()).suffix) in INSTEAD
+        }
+        said = f"found {found}; expected files of one format of {sorted(FORMATS)}"
+        raise SchemaError("; ".join([said, *sorted(hint)]))
     try:
         paths = [info.path for info in files]
         return _open(paths, filesystem, kinds.pop() or "", numbers, dialect)
@@ -164,7 +171,7 @@ def _open(
     if kind == "parquet":
         return ds.dataset(paths, filesystem=filesystem, format="parquet")
     if kind == "csv":
-        _check_delimiter(paths[0], filesystem, source)
+        _check_first_lines(paths, filesystem, source)
         form: Any = ds.CsvFileFormat(
             read_options=pa_csv.ReadOptions(
                 block_size=BLOCK, encoding=source.encoding, column_names=list(source.names) or None
@@ -177,6 +184,7 @@ def _open(
             convert_options=pa_csv.ConvertOptions(strings_can_be_null=True, null_values=[""]),
         )
     else:
+        _check_first_object(paths[0], filesystem)
         form = ds.JsonFileFormat(read_options=pa_json.ReadOptions(block_size=BLOCK))
     guess = ds.dataset(paths, filesystem=filesystem, format=form).schema
     types = {field.name: _plain(field, kind, numbers) for field in guess}
@@ -192,16 +200,56 @@ def _plain(guess: Any, kind: str, numbers: Collection[str]) -> Any:
     return guess.type
 
 
-def _check_delimiter(path: str, filesystem: pa_fs.FileSystem, source: Source) -> None:
-    """Refuse a file whose first line is separated by something else than is said.
+def _check_first_lines(paths: list[str], filesystem: pa_fs.FileSystem, source: Source) -> None:
+    """Refuse CSV files whose first lines are not what the source and the first file say.
+
+    Raises:
+        SchemaError: one is empty, is separated by something else than is said, or lacks a column.
+    """
+    first: list[str] = []
+    for path in paths:
+        line = _first_line(path, filesystem, source)
+        guess, name = guess_delimiter(line), Path(path).name
+        if source.delimiter not in line and guess in line:
+            said = "delimiter = " + json.dumps(guess)
+            raise SchemaError(
+                f"its first line {line[:60]!r} looks like {said}; set it beside the path"
+            )
+        quoting = csv.QUOTE_MINIMAL if source.quote else csv.QUOTE_NONE
+        cells = csv.reader(
+            [line], delimiter=source.delimiter, quotechar=source.quote or None, quoting=quoting
+        )
+        names = next(cells, [])
+        first = first or names
+        missing = [one for one in first if one not in names]
+        if missing and not source.names:
+            has = ", ".join([one for one in names if one not in first] or names)
+            raise SchemaError(f"{name} has no column {', '.join(missing)} (it has {has})")
+
+
+def _first_line(path: str, filesystem: pa_fs.FileSystem, source: Source) -> str:
+    """Read the first line of a CSV file.
+
+    Raises:
+        SchemaError: the file is empty.
+    """
+    with filesystem.open_input_stream(path, compression="detect") as stream:
+        start = stream.read(LINE)
+    if not start:
+        raise SchemaError(f"{Path(path).name} is empty")
+    text = start.decode(source.encoding, "ignore").lstrip("\ufeff")
+    return str(text.split("\n")[0].rstrip("\r"))
+
+
+def _check_first_object(path: str, filesystem: pa_fs.FileSystem) -> None:
+    """Refuse a JSON file that is empty or one array.
 
     Raises:
         SchemaError: it is.
     """
     with filesystem.open_input_stream(path, compression="detect") as stream:
-        start = stream.read(LINE)
-    line = start.decode(source.encoding, "ignore").lstrip("\ufeff").split("\n")[0].rstrip("\r")
-    guess = guess_delimiter(line)
-    if source.delimiter not in line and guess in line:
-        said = "delimiter = " + json.dumps(guess)
-        raise SchemaError(f"its first line {line[:60]!r} looks like {said}; set it beside the path")
+        start = stream.read(LINE).lstrip()
+    if not start:
+        raise SchemaError(f"{Path(path).name} is empty")
+    if start.startswith(b"["):
+        raise SchemaError("it is one JSON array; write one object per line")

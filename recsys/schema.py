@@ -65,7 +65,7 @@ AUTO_TEXT = ("title", "brand", "category", "description")
 ERRORS = {  # fault -> what to do
     "cannot be read": "check the path and the file",
     "has no rows": "bring a table with rows",
-    "is missing": "add it, or name the column to take with data.columns.{table}.{column} = '...'",
+    "is missing": "add it, or name the column to take with {setting}.{column} = '...'{beside}",
     "has the wrong type": "convert the column",
     "has no id": "remove these rows or fill in the id",
     "is written another way": "say so beside the path: data.{table} = {{ path = '...', ... }}",
@@ -75,7 +75,7 @@ ERRORS = {  # fault -> what to do
     "has fewer than 2 different ids": "bring at least 2",
     "has types without a grade": "give each one a grade: data.event_types.<type> = {{grade = 1}}",
     "is compared by data.event_types but missing": "map the column or remove the rule",
-    "has no event left": "see the warnings for what was dropped",
+    "has no event left": "bring tables that speak of the same ids, and events with a time",
     "has only events of grade 0": "give a type that occurs grade 1: data.event_types.<type>",
     "has fewer than 4 days with events that count": (
         "bring a longer log or set split.protocol = 'leave_last_out'"
@@ -115,9 +115,7 @@ class DataConfig(BaseModel):
     events: tuple[EventSource, ...] | None = None  # a path, a source, or a list of sources
     items: ItemSource | None = None  # a path or a source
     users: Source | None = None
-    columns: dict[
-        Literal["events", "items", "users"], dict[str, str]
-    ] = {}  # {table: {ours: file's}}
+    columns: dict[Literal["events", "items", "users"], dict[str, str]] = {}  # table: ours: theirs
     event_types: dict[str, tuple[EventRule, ...]] = {}  # first rule that holds; {} = all grade 1
     text: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"  # item columns
     memory_limit: str = Field("2GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
@@ -179,6 +177,7 @@ class Fault:
     rows: int = 0  # 0 = the whole column or table
     example: str = ""
     file: str = ""  # where the table has several
+    beside_path: bool = False  # the source itself says which column it is
 
 
 def file_names(table: str, ours: str, config: DataConfig) -> tuple[str, ...]:
@@ -296,5 +295,8 @@ def _line(fault: Fault, sources: Mapping[str, str], remedy: str) -> str:
     column = f", column {fault.column}" if fault.column else ""
     rows = f" in {fault.rows:,} row{'s' * (fault.rows != 1)}" if fault.rows else ""
     example = f" ({'e.g. ' * bool(fault.rows)}{fault.example})" if fault.example else ""
-    advice = remedy.format(table=fault.table, column=fault.column or "...")
+    name = fault.column or "..."
+    setting = "columns" if fault.beside_path else f"data.columns.{fault.table}"
+    beside = " beside the path" * fault.beside_path
+    advice = remedy.format(table=fault.table, column=name, setting=setting, beside=beside)
     return f"{where}{column}: {fault.kind}{rows}{example}; {advice}"

@@ -215,12 +215,20 @@ def test_what_does_not_exist_or_fit_is_refused(recsys, tmp_path, arguments, said
     assert code == 2 and said in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", ["evaluate", "recommend"])
+def test_a_model_is_looked_for_before_anything_is_made(recsys, tmp_path, command):
+    code, _, err = recsys(command, *shop())
+    assert code == 2 and "models:/recommender@champion: no such model in" in err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "recommend"])
 def test_a_folder_in_use_is_refused_and_left_alone(recsys, tmp_path, command):
     with locked(tmp_path / "run"):
+        (tmp_path / "run" / "mlflow.db").touch()  # evaluate and recommend ask for a store first
         code, _, err = recsys(command, *shop())
         assert code == 2 and "run is in use by another run (process" in err
-        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+        assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock", "mlflow.db"}
     assert recsys("prepare", *shop())[0] == 0
 
 

@@ -155,7 +155,9 @@ def test_unknown_items_are_counted_once_each(world):
 def test_events_of_other_items_only_are_refused(world):
     events, items = world()
     events["item_id"] = "x" + events["item_id"]
-    refused(events, items, "has no event left (of 600: 600 is not in items)")
+    first = events["item_id"].min()
+    refused(events, items, "has no event left (of 600: 600 is not in items; "
+            f"events: {first}; items: 00); bring tables that speak of the same ids")  # fmt: skip
 
 
 def test_an_order_alone_has_no_time_windows(order_only):

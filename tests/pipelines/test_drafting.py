@@ -191,6 +191,11 @@ def test_what_is_there_is_not_overwritten(tmp_path, shop_in, monkeypatch):
     assert tomllib.loads((tmp_path / "run.toml").read_text())["data"]["items"]
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"x.toml: there is no folder .*nodir; make it"):
+        write_config([], tmp_path / "nodir" / "x.toml")
+
+
 def test_every_file_that_cannot_be_read_is_named_and_nothing_written(tmp_path):
     (tmp_path / "a.csv").write_text("")
     files = [str(tmp_path / name) for name in ("a.csv", "b.csv")]

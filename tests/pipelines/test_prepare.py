@@ -288,6 +288,20 @@ def test_a_killed_run_leaves_what_was_there(tmp_path, monkeypatch, world):
     assert names == ["events", "items.parquet", "manifest.json", "users.parquet"]
 
 
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path, world):
+    for name, table in zip(("e", "i"), world(), strict=True):
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    config = load_toml(RunConfig, None, [
+        f'run_dir="{tmp_path}/run"', f'data.events="{tmp_path}/e.parquet"',
+        f'data.items="{tmp_path}/i.parquet"',
+    ])  # fmt: skip
+    (tmp_path / "run" / ".prepared.ab12cd_x" / "new" / "split").mkdir(parents=True)
+    (tmp_path / "run" / ".prepared.mine" / "notes").mkdir(parents=True)
+    prepare_data(config, lambda *told: None)
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert left == [".prepared.mine", "prepared"]
+
+
 def test_a_folder_with_other_things_is_not_replaced(tmp_path, world):
     events, items = world()
     (tmp_path / "p").mkdir()

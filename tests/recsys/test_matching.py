@@ -126,6 +126,15 @@ def test_a_unit_that_is_wrong_is_refused(shop):
             "1767312000 looks like time = 's'")  # fmt: skip
 
 
+def test_a_column_named_beside_the_path_is_to_be_corrected_there(shop):
+    typo = VIEWS.model_copy(update={"columns": VIEWS.columns | {"timestamp": "att"}})
+    refused(config(events=(ORDERS, typo)), "events (seen.csv), column timestamp: is missing",
+            "take with columns.timestamp = '...' beside the path")  # fmt: skip
+    mapped = {"events": {"timestamp": "att"}}
+    bare = VIEWS.model_copy(update={"columns": {"user_id": "user", "item_id": "item"}})
+    refused(config(events=(bare,), columns=mapped), "take with data.columns.events.timestamp = ")
+
+
 def test_ids_of_two_types_in_two_files_are_refused(shop):
     pd.read_csv("seen.csv").to_parquet("seen.parquet")
     views = VIEWS.model_copy(update={"path": "seen.parquet"})

@@ -118,3 +118,28 @@ def test_two_formats_in_a_folder_are_refused(tmp_path):
 def test_an_object_that_is_no_table_is_refused():
     with pytest.raises(SchemaError, match="found <class 'dict'>"):
         open_table({"id": [1]})
+
+
+def test_a_part_without_a_column_of_the_first_is_refused_and_order_does_not_matter(tmp_path):
+    (tmp_path / "a.csv").write_text("customer_id,sku\n007,x\n")
+    (tmp_path / "b.csv").write_text("sku,customer_id\ny,8\n")
+    assert open_table(tmp_path).to_table()["customer_id"].to_pylist() == ["007", "8"]
+    (tmp_path / "b.csv").write_text('"client","sku"\n8,y\n')
+    with pytest.raises(SchemaError, match=r"b.csv has no column customer_id \(it has client\)"):
+        open_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "", "a.csv is empty"),
+        ("a.jsonl", "", "a.jsonl is empty"),
+        ("a.json", '[{"id": 1},\n {"id": 2}]', "write one object per line"),
+        ("a.xlsx", "PK", "save it as CSV"),
+        ("a.zip", "PK", "unpack it"),
+    ],
+)
+def test_a_file_of_another_kind_says_what_to_do(tmp_path, name, content, said):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SchemaError, match=said):
+        open_table(tmp_path / name)
