@@ -215,9 +215,11 @@ def _check_first_lines(paths: list[str], filesystem: pa_fs.FileSystem, source: S
             raise SchemaError(
                 f"its first line {line[:60]!r} looks like {said}; set it beside the path"
             )
-        quoting = csv.QUOTE_MINIMAL if source.quote else csv.QUOTE_NONE
         cells = csv.reader(
-            [line], delimiter=source.delimiter, quotechar=source.quote or None, quoting=quoting
+            [line],
+            delimiter=source.delimiter,
+            quotechar=source.quote or None,
+            quoting=csv.QUOTE_MINIMAL if source.quote else csv.QUOTE_NONE,
         )
         names = next(cells, [])
         first = first or names
