@@ -17,13 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.database import (
-    Database,
-    DatabaseError,
-    OutOfMemory,
-    count_faults,
-    open_database,
-)
+from pipelines.database import Database, DatabaseError, OutOfMemory, count_faults, open_database
 from recsys import queries
 from recsys.dataset import DAY
 from recsys.matching import MatchedTable, match_table

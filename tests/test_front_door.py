@@ -249,7 +249,7 @@ def taken(recsys, tmp_path, events, items):
         lambda at: at,
         lambda at: str(uuid.UUID(int=at)),
         lambda at: f"a/b/{at}",
-        lambda at: f" {at} with spaces ",
+        lambda at: f"{at} with spaces",
         lambda at: f"ключ-{at}-鍵-🔑",
         lambda at: f'it\'s "{at}"; --',
     ],

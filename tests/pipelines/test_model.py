@@ -77,6 +77,6 @@ def test_probabilities_come_back_bit_for_bit_and_values_make_a_blend(saved, smal
 def test_a_model_of_an_earlier_version_is_refused_in_words(saved, tmp_path):
     saved(False, False)
     card = tmp_path / "model" / "card.json"
-    card.write_text(card.read_text().replace('"version": 5', '"version": 4'))
+    card.write_text(card.read_text().replace('"version": 6', '"version": 5'))
     with pytest.raises(ConfigError, match="no recommender model of this version there .*train"):
         load_model(tmp_path / "model")
