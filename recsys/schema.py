@@ -77,7 +77,7 @@ ERRORS = {  # fault -> what to do
     "is compared by data.event_types but missing": "map the column or remove the rule",
     "has no event left": "bring tables that speak of the same ids, and events with a time",
     "has only events of grade 0": "give a type that occurs grade 1: data.event_types.<type>",
-    "has fewer than 4 days with events that count": "bring more, or leave_last_out",
+    "has fewer than 4 days with events that count": "more, or split.protocol = 'leave_last_out'",
     "is in the future": "remove these rows, or correct their unit, time zone or this clock",
     "lies in 1970": "seconds or milliseconds were taken for a smaller unit; convert the column",
 }
