@@ -107,9 +107,13 @@ def check_index() -> None:
 def _search(index: Any, users: np.ndarray, k: int, lists: int) -> np.ndarray:
     """Search in this thread alone: blocks of users are in threads already."""
     faiss = _faiss()
-    faiss.omp_set_num_threads(1)  # of the calling thread only
-    params = faiss.SearchParametersIVF(nprobe=lists)
-    return np.asarray(index.search(np.ascontiguousarray(users), k, params=params)[1])
+    before = faiss.omp_get_max_threads()  # LightGBM's too: left behind, training gives other bits
+    faiss.omp_set_num_threads(1)
+    try:
+        params = faiss.SearchParametersIVF(nprobe=lists)
+        return np.asarray(index.search(np.ascontiguousarray(users), k, params=params)[1])
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _recall(found: np.ndarray, nearest: np.ndarray) -> float:

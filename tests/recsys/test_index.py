@@ -110,3 +110,13 @@ def test_without_faiss_it_is_said_what_to_install(monkeypatch, world):
     for do in (check_index, lambda: build_index(*world)):
         with pytest.raises(ConfigError, match=r"dense_items.*pip install 'recsys-text\[ann\]'"):
             do()
+
+
+def test_a_search_leaves_the_number_of_threads_as_it_was(world, index):
+    faiss = pytest.importorskip("faiss")
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    index.search(world[1][:3], 5)
+    after = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(before)
+    assert after == 2
