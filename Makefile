@@ -17,10 +17,10 @@ demo: .venv/for-demo  # from raw data to served lists
 	$(BIN)/recsys demo
 
 test: .venv/for-all  # every test, also those that train a model
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: .venv/for-all
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 lint: .venv/for-all
 	$(BIN)/ruff check

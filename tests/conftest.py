@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,8 +14,37 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from recsys.dataset import Log
+
+# The gate draws the same examples each time: a change is judged by what it changed. Runs at a desk
+# draw new ones.
+hypothesis_settings.register_profile("gate", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis_settings.load_profile("gate")
+
+
+def service(program: str) -> str:
+    """Return the path of a program that is no Python package; skip without it, but in the gate."""
+    if path := shutil.which(program):
+        return path
+    if os.environ.get("CI"):
+        pytest.fail(f"{program} is not installed; .ci/run installs it")
+    pytest.skip(f"{program} is not installed (apt-get install redis-server chromium)")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> str:
+    """Where the Redis server program is."""
+    return service("redis-server")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Where the browser is."""
+    return service("chromium")
+
 
 TOPICS = {
     "garden": ["rose seeds", "watering can", "spade", "compost", "tulip bulbs", "hedge shears"],

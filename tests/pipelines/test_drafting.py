@@ -12,6 +12,7 @@ from pipelines.checking import check_inputs
 from pipelines.config import load_toml
 from pipelines.drafting import config_text, guess_table, write_config
 from pipelines.settings import RunConfig
+from recsys.dialect import NO_IDS
 from recsys.errors import ConfigError, RecsysError
 
 HEADERS = [
@@ -21,7 +22,9 @@ HEADERS = [
     ("cliente", "articulo", "fecha", "precio", "nombre", "descripcion"),
 ]
 TIMES = ["%Y-%m-%dT%H:%M:%SZ", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M:%S", "s", "ms"]
-IDS = st.text(st.characters(codec="cp1252", exclude_categories=["C", "Z"]), min_size=1, max_size=9)
+IDS = st.text(
+    st.characters(codec="cp1252", exclude_categories=["C", "Z"]), min_size=1, max_size=9
+).filter(lambda text: text.lower() not in NO_IDS)
 SLOW = settings(max_examples=25, deadline=None,
                 suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
 

@@ -178,7 +178,7 @@ def test_a_missing_package_names_its_extra(module, command, extra):
 def test_every_module_that_is_not_of_the_training_extra_names_its_own():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    brought = {needs.split(">")[0].removesuffix("-cpu"): extra
+    brought = {needs.split(">")[0].removesuffix("-cpu").replace("-", "_"): extra
                for extra, all_ in extras.items() for needs in all_
                if extra not in ("train", "dev", "demo")}  # fmt: skip
     assert brought == EXTRAS

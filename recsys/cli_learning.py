@@ -1,0 +1,83 @@
+"""Commands for what learns: train, evaluate, tune."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from recsys import options as opt
+from recsys.cli_settings import run_config
+from recsys.terminal import say
+
+if TYPE_CHECKING:
+    from pipelines.settings import RunConfig
+
+
+commands = typer.Typer()
+tune = typer.Typer(no_args_is_help=True, help="Choose settings on the valid window.")
+commands.add_typer(tune, name="tune")
+
+
+@commands.command(epilog="Example: recsys train -c run.toml --set training.max_epochs=5")
+def train(config: opt.Config = None, set_: opt.Set = None, start: opt.From = None) -> None:
+    """Train and measure a model; register it in MLflow."""
+    train_model(run_config(config, set_), start)
+
+
+@commands.command(epilog="Example: recsys evaluate -c run.toml --model models:/recommender/3")
+def evaluate(model: opt.Model = None, config: opt.Config = None, set_: opt.Set = None) -> None:
+    """Measure a registered model on the test window."""
+    settings = run_config(config, set_)
+    from pipelines import lock, measure, tracking
+    from pipelines.report import calibration_lines, quality_table
+
+    uri = tracking.asked_model(settings, model)  # before anything is made
+    with lock.at_work(settings.run_dir) as show:
+        report = measure.evaluate_model(settings, uri, show)
+    say(quality_table(report), *calibration_lines(report))
+
+
+@tune.command(epilog="Example: recsys tune candidates -c run.toml --budget 300")
+def candidates(config: opt.Config = None, set_: opt.Set = None, budget: opt.Budget = 300) -> None:
+    """Choose how many candidates each source brings; print it for the config file."""
+    settings = run_config(config, set_)
+    from pipelines import quotas
+    from pipelines.lock import at_work
+
+    with at_work(settings.run_dir) as show:
+        reach, path = quotas.tune_candidates(settings, budget, show)
+    say(*quotas.quotas_said(settings, reach, path))
+
+
+@tune.command(epilog="Example: recsys tune ranker -c run.toml --trials 50 --minutes 60")
+def ranker(
+    config: opt.Config = None,
+    set_: opt.Set = None,
+    trials: opt.Trials = 30,
+    minutes: opt.Minutes = None,
+) -> None:
+    """Choose the ranker's settings; goes on where it was stopped."""
+    settings = run_config(config, set_)
+    from pipelines.lock import at_work
+    from pipelines.tuning import tune_ranker
+
+    with at_work(settings.run_dir) as show:
+        tuned = tune_ranker(settings, trials, minutes, show)
+    say(*tuned.said())
+    if tuned.stopped:
+        raise typer.Exit(130)
+
+
+def train_model(settings: RunConfig, start: str | None = None) -> Any:
+    """Train, say what came of it, return the table of its quality."""
+    from pipelines import train as training
+    from pipelines.lock import at_work
+    from pipelines.report import calibration_lines, continued_lines, quality_table
+
+    with at_work(settings.run_dir) as show:
+        trained = training.train(settings, show, start)
+    table = quality_table(trained.report)
+    say(table, *calibration_lines(trained.report), *continued_lines(trained.report))
+    say(f"{trained.alias} {trained.model_uri}, run {trained.run_id}: {trained.folder}")
+    return table

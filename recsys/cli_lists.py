@@ -1,0 +1,104 @@
+"""Commands for lists: recommend, publish, rollback, releases, serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from recsys import options as opt
+from recsys.cli_settings import run_config, serving_config
+from recsys.terminal import say
+
+if TYPE_CHECKING:
+    from pipelines.settings import RunConfig
+
+
+commands = typer.Typer()
+
+
+@commands.command(epilog="Example: recsys recommend --as-of 2026-08-20T00:00:00Z --k 10")
+def recommend(
+    model: opt.Model = None,
+    as_of: opt.AsOf = None,
+    k: opt.K = None,
+    config: opt.Config = None,
+    set_: opt.Set = None,
+) -> None:
+    """Make every user's list: a sealed release, not published yet."""
+    overrides = [*(set_ or []), *([] if k is None else [f"serving.k={k}"])]
+    folder = make_release(run_config(config, overrides), model, as_of)
+    say(f"publish it: recsys publish {folder}")
+
+
+@commands.command(epilog="Example: recsys publish --store runs/store")
+def publish(
+    release: opt.Release = None,
+    config: opt.Config = None,
+    set_: opt.Set = None,
+    store: opt.Store = None,
+) -> None:
+    """Let readers read a release: verify it, load it, switch to it."""
+    from serving.config import find_release
+
+    places = serving_config(config, set_, store=store)
+    publish_release(find_release(release, places.releases), places.store)
+
+
+@commands.command(epilog="Example: recsys rollback --store runs/store")
+def rollback(config: opt.Config = None, set_: opt.Set = None, store: opt.Store = None) -> None:
+    """Go back to the release before the current one."""
+    folder = serving_config(config, set_, store=store).store
+    from serving import stores
+
+    say(f"{folder}: release {stores.rollback(folder)} is current again")
+
+
+@commands.command(epilog="Example: recsys releases -c run.toml")
+def releases(config: opt.Config = None, set_: opt.Set = None, store: opt.Store = None) -> None:
+    """List the releases in the store."""
+    folder = serving_config(config, set_, store=store).store
+    from rich.table import Table
+
+    from serving import stores
+
+    table = Table("release", "as of", "users", "model", "", title=f"releases in {folder}")
+    for one in stores.releases(folder):
+        current = "current" if one.is_current else ""
+        table.add_row(one.release_id, one.as_of, f"{one.users:,}", one.model, current)
+    say(table if table.rows else f"{folder}: no release yet; recsys publish brings one")
+
+
+@commands.command(epilog="Example: recsys serve --store runs/store --port 8000")
+def serve(
+    host: opt.Host = None, port: opt.Port = None, config: opt.Config = None, set_: opt.Set = None,
+    store: opt.Store = None,
+) -> None:  # fmt: skip
+    """Answer over HTTP from the store, until Ctrl-C."""
+    places = serving_config(config, set_, store=store, host=host, port=port)
+    from serving import api
+
+    api.serve(places.store, places.host, places.port)
+
+
+def make_release(settings: RunConfig, model: str | None, as_of: str | None) -> Path:
+    """Make a release of everybody's lists; return its folder."""
+    from pipelines import lock, tracking
+    from serving import batch
+
+    uri = tracking.asked_model(settings, model)  # before anything is made
+    with lock.at_work(settings.run_dir) as show:
+        folder = batch.recommend(settings, uri, as_of, show)
+    say(f"release {folder}")
+    return folder
+
+
+def publish_release(release: Path, store: Path) -> None:
+    """Publish a release and say what changed."""
+    from serving import publish as publishing
+
+    done = publishing.publish(release, store)
+    what = "is current now" if done.switched else "was current already"
+    say(f"{store}: release {done.release_id} {what}; {done.users:,} users")
+    say(*(f"{store}: release {old} was too old and is deleted" for old in done.deleted))
