@@ -62,7 +62,7 @@ class ServingPaths(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     releases: Path = Path("runs/releases")
-    store: Path = Path("runs/store")
+    store: str = "runs/store"
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     k: int = Field(20, ge=1, le=1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,25 +50,28 @@ def publish(
 @commands.command(epilog="Example: recsys rollback --store runs/store")
 def rollback(config: opt.Config = None, set_: opt.Set = None, store: opt.Store = None) -> None:
     """Go back to the release before the current one."""
-    folder = serving_config(config, set_, store=store).store
-    from serving import stores
+    place = serving_config(config, set_, store=store).store
+    from serving.stores import open_store, shown
 
-    say(f"{folder}: release {stores.rollback(folder)} is current again")
+    with closing(open_store(place)) as opened:
+        say(f"{shown(place)}: release {opened.rollback()} is current again")
 
 
 @commands.command(epilog="Example: recsys releases -c run.toml")
 def releases(config: opt.Config = None, set_: opt.Set = None, store: opt.Store = None) -> None:
     """List the releases in the store."""
-    folder = serving_config(config, set_, store=store).store
+    place = serving_config(config, set_, store=store).store
     from rich.table import Table
 
-    from serving import stores
+    from serving.stores import open_store, shown
 
-    table = Table("release", "as of", "users", "model", "", title=f"releases in {folder}")
-    for one in stores.releases(folder):
+    with closing(open_store(place)) as opened:
+        found = opened.releases()
+    table = Table("release", "as of", "users", "model", "", title=f"releases in {shown(place)}")
+    for one in found:
         current = "current" if one.is_current else ""
         table.add_row(one.release_id, one.as_of, f"{one.users:,}", one.model, current)
-    say(table if table.rows else f"{folder}: no release yet; recsys publish brings one")
+    say(table if found else f"{shown(place)}: no release yet; recsys publish brings one")
 
 
 @commands.command(epilog="Example: recsys serve --store runs/store --port 8000")
@@ -94,11 +98,12 @@ def make_release(settings: RunConfig, model: str | None, as_of: str | None) -> P
     return folder
 
 
-def publish_release(release: Path, store: Path) -> None:
+def publish_release(release: Path, store: str) -> None:
     """Publish a release and say what changed."""
     from serving import publish as publishing
+    from serving.stores import shown
 
     done = publishing.publish(release, store)
     what = "is current now" if done.switched else "was current already"
-    say(f"{store}: release {done.release_id} {what}; {done.users:,} users")
-    say(*(f"{store}: release {old} was too old and is deleted" for old in done.deleted))
+    say(f"{shown(store)}: release {done.release_id} {what}; {done.users:,} users")
+    say(*(f"{shown(store)}: release {old} was too old and is deleted" for old in done.deleted))

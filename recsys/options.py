@@ -15,7 +15,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides the file; repeatable."),
 ]
-Store = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of serving.store.")]
+Store = Annotated[str | None, typer.Option(metavar="FOLDER|URL", help="Instead of serving.store.")]
 From = Annotated[str | None, typer.Option("--from", metavar="URI", help="A model to go on from.")]
 Model = Annotated[str | None, typer.Option(metavar="URI", help="Without it the champion.")]
 AsOf = Annotated[str | None, typer.Option(metavar="UTC", help="Only earlier events count.")]

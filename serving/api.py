@@ -20,7 +20,7 @@ from serving.client import (
 from serving.errors import ServingError
 from serving.lists import Answer
 from serving.release import Manifest
-from serving.stores import SqliteReader
+from serving.stores import open_reader
 
 try:  # the only part of the reading side that the base install does not bring
     import uvicorn
@@ -61,13 +61,13 @@ ANSWERED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(store_folder: Path) -> FastAPI:
+def create_app(store: str | Path) -> FastAPI:
     """Build the API over a store; a release published later is read from the next call on.
 
     Args:
-        store_folder: a store of `serving.stores`; it may be empty or missing still.
+        store: the place of a store of `serving.stores`; it may be empty or missing still.
     """
-    reader = SqliteReader(store_folder)
+    reader = open_reader(store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -123,7 +123,7 @@ def create_app(store_folder: Path) -> FastAPI:
     return app
 
 
-def serve(store: Path, host: str, port: int) -> None:
+def serve(store: str | Path, host: str, port: int) -> None:
     """Answer over HTTP until the process is told to stop.
 
     Raises:

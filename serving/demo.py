@@ -19,11 +19,12 @@ from pipelines.demo import NOBODY, households, last_bought, product_names
 from pipelines.settings import RunConfig
 from serving.client import RecommendationClient, Recommendations
 from serving.errors import ServingError
+from serving.stores import shown
 
 START_S = 60.0  # how long to wait for the read API
 
 
-def lists_over_http(folder: Path, config: Path, store: Path) -> Iterator[Columns]:
+def lists_over_http(folder: Path, config: Path, store: str) -> Iterator[Columns]:
     """Read three households' lists, and that of one nobody knows, as a product would.
 
     Args:
@@ -47,14 +48,14 @@ def how_to_go_on(settings: RunConfig, config: Path, release: Path) -> list[str]:
         f"run      {settings.run_dir}",
         f"MLflow   mlflow ui --backend-store-uri {settings.tracking_uri}",
         f"release  {release}",
-        f"store    {where.store}",
+        f"store    {shown(where.store)}",
         f"go on    recsys serve -c {config}",
         f"         curl 'http://{where.host}:{where.port}/v1/users/{user}/recommendations?k=5'",
     ]
 
 
 @contextmanager
-def read_api(config: Path, store: Path) -> Iterator[RecommendationClient]:
+def read_api(config: Path, store: str | Path) -> Iterator[RecommendationClient]:
     """Serve a store on a free port of this machine for as long as the block lasts.
 
     Args:

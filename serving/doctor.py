@@ -15,14 +15,15 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving import stores
 from serving.config import load_serving
 from serving.errors import ServingError
 from serving.settings import ServingConfig
+from serving.stores import is_address, open_store
 
 if TYPE_CHECKING:
     from pipelines.settings import RunConfig
@@ -78,7 +79,9 @@ def examine(config: Path | None, overrides: Sequence[str]) -> list[Finding]:
         places = ServingConfig.model_validate(settings.serving.model_dump())
         found += [threads(), precision(), encoder(settings), memory(), tracking(settings),
                   disk(settings.run_dir), writable("run_dir", settings.run_dir)]  # fmt: skip
-    found += [writable("releases", places.releases), writable("store", places.store)]
+    found.append(writable("releases", places.releases))
+    if not is_address(places.store):
+        found.append(writable("store", Path(places.store)))
     return [*found, published(places.store)]
 
 
@@ -204,10 +207,11 @@ def tracking(settings: RunConfig) -> Finding:
         return Finding("MLflow", False, str(error))
 
 
-def published(store: Path) -> Finding:
+def published(store: str | Path) -> Finding:
     """Look at the store that products read."""
     try:
-        current = [one for one in stores.releases(store) if one.is_current]
+        with closing(open_store(store)) as opened:
+            current = [one for one in opened.releases() if one.is_current]
     except ServingError as error:
         return Finding("published", False, str(error))
     if not current:

@@ -5,6 +5,7 @@
   + DamagedReleaseError     a release does not hold what its manifest or its format says
   + NoReleaseError          the store has no release to read or to go back to
   + StoreBusyError          another publisher is at work in the same store
+  + StoreUnreachableError   the store is a server, and it does not answer
 """
 
 
@@ -26,3 +27,7 @@ class NoReleaseError(ServingError, LookupError):
 
 class StoreBusyError(ServingError):
     """Another publisher is at work in the same store."""
+
+
+class StoreUnreachableError(ServingError):
+    """The store is a server, and it does not answer; the next call tries again."""

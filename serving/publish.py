@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.stores import load_release, prune, publishing, switch
+from serving.stores import open_store
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Published:
     deleted: tuple[str, ...]  # releases too old to be kept in the store
 
 
-def publish(release_folder: Path, store: Path, keep: int = 7) -> Published:
+def publish(release_folder: Path, store: str | Path, keep: int = 7) -> Published:
     """Verify a sealed release, load it beside the current one, and switch to it.
 
     A crash or an error on the way leaves the readers with the release they had; doing it again
@@ -26,14 +27,14 @@ def publish(release_folder: Path, store: Path, keep: int = 7) -> Published:
 
     Args:
         release_folder: a sealed release.
-        store: the store; made if it is not there.
+        store: a folder, made if it is not there, or the address of a Redis server.
         keep: how many earlier releases stay in the store to roll back to.
 
     Raises:
         ServingError: the release is unfinished or damaged, or someone else is publishing.
     """
-    with publishing(store):
-        manifest = load_release(store, release_folder)
-        switched = switch(store, manifest.release_id)
-        deleted = prune(store, keep)
+    with closing(open_store(store)) as opened, opened.publishing():
+        manifest = opened.load_release(release_folder)
+        switched = opened.switch(manifest.release_id)
+        deleted = opened.prune(keep)
     return Published(manifest.release_id, manifest.counts.users, switched, tuple(deleted))

@@ -53,13 +53,19 @@ class OpenRelease:
         except sqlite3.Error as error:
             raise ServingError(f"{self.path} cannot be read: {error}") from error
         rows = json.loads(found[0]) if found else self.fallback
+        return Answer(user_id, found is None, self._items(rows[:k]))
+
+    def fallback_items(self) -> list[ListedItem]:
+        """Return the list for everyone."""
+        return self._items(self.fallback)
+
+    def _items(self, rows: list[list[Any]]) -> list[ListedItem]:
         if self.manifest.schema_version == 1:  # neither probabilities nor drivers
             rows = [[item_id, score, None, *texts, ""] for item_id, score, *texts in rows]
-        items = [
+        return [
             ListedItem(rank, item_id, float(score), *rest)
-            for rank, (item_id, score, *rest) in enumerate(rows[:k], start=1)
+            for rank, (item_id, score, *rest) in enumerate(rows, start=1)
         ]
-        return Answer(user_id, found is None, items)
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,26 +1,26 @@
-"""The store products read from: one SQLite file per release and one pointer to the current one.
+"""What a store of releases can do, whichever it is, and how to open the one that is meant.
 
-    <store>/<release_id>.sqlite  never changes once it has its name
-    <store>/current.json         {release_id, previous, switched_at}, replaced in one rename
-
-A release is loaded beside the current one, then the pointer is switched; rollback switches it back.
-A reader takes the pointer once per call, so that everything in one answer is of one release.
+A store is named by a place: a folder (one SQLite file for each release, `serving.folder`), or the
+address of a Redis server, `redis://host:port/db?prefix=shop` (`serving.redis_store`; also rediss://
+and unix://). Both keep the same promises: a release is loaded beside the current one, unseen; one
+switch makes it current for every reader; rollback switches back; everything in one answer is of one
+release.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
-from serving.errors import NoReleaseError, ServingError
-from serving.lists import Answer
-from serving.pointer import locked, parse_pointer, pointer_bytes, read_pointer, write_pointer
-from serving.release import Manifest, open_release, verify, write_whole
-from serving.sqlite import OpenRelease, build_file, open_file
+from serving.errors import ServingError
+from serving.lists import Answer, ListedItem
+from serving.release import Manifest
+
+ADDRESS = re.compile(r"(redis|rediss|unix)://")
 
 
 class Answers(NamedTuple):
@@ -28,6 +28,13 @@ class Answers(NamedTuple):
 
     release: Manifest
     lists: list[Answer]
+
+
+class Fallback(NamedTuple):
+    """The list for everyone, and the release that it is of."""
+
+    release: Manifest
+    items: list[ListedItem]
 
 
 @dataclass(frozen=True)
@@ -41,130 +48,70 @@ class LoadedRelease:
     is_current: bool
 
 
-def load_release(store: Path, release_folder: Path) -> Manifest:
-    """Verify a release and build its file in the store; a release already loaded is left alone.
+class Store(Protocol):
+    """Where releases are loaded and which one is current.
 
-    Memory is bounded by one batch of rows, whatever the number of users. Where others may publish
-    at the same time, hold `publishing`.
-
-    Raises:
-        ServingError: the release is unfinished or damaged, or another one of that id is loaded.
+    Every call raises ServingError in words; StoreUnreachableError where the store is a server that
+    does not answer.
     """
-    manifest = open_release(release_folder)
-    path = _sqlite_path(store, manifest.release_id)
-    if path.exists():
-        with closing(open_file(path)) as loaded:
-            if loaded.manifest == manifest:
-                return manifest
-        raise ServingError(
-            f"{path} was loaded from another release of the same id; "
-            "a release never changes: make a new one, it gets an id of its own"
-        )
-    verify(release_folder)
-    store.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda temp: build_file(temp, release_folder, manifest))
-    return manifest
+
+    def load_release(self, release_folder: Path) -> Manifest:
+        """Verify a release and load it, unseen by readers; one already loaded is left alone.
+
+        Memory is bounded by one batch of rows, whatever the number of users. Where others may
+        publish at the same time, hold `publishing`.
+
+        Raises:
+            ServingError: it is unfinished or damaged, or another one of that id is loaded.
+        """
+
+    def switch(self, release_id: str) -> bool:
+        """Make a loaded release the current one, at once, for every reader.
+
+        Returns:
+            False if it was the current one already, and nothing changed.
+
+        Raises:
+            NoReleaseError: the release is not loaded.
+            StoreBusyError: someone else is switching.
+        """
+
+    def rollback(self) -> str:
+        """Go back to the release that was current before this one; return its id.
+
+        Raises:
+            NoReleaseError: there is nothing to go back to.
+            StoreBusyError: someone else is switching.
+        """
+
+    def prune(self, keep: int) -> list[str]:
+        """Delete all releases but the current one and the `keep` before it; return their ids."""
+
+    def releases(self) -> list[LoadedRelease]:
+        """List the loaded releases, in the order of their ids."""
+
+    def publishing(self) -> AbstractContextManager[None]:
+        """Be the only publisher of this store; reading and rolling back go on meanwhile.
+
+        Raises:
+            StoreBusyError: someone else is publishing.
+        """
+
+    def close(self) -> None:
+        """Let go of connections."""
 
 
-def switch(store: Path, release_id: str) -> bool:
-    """Make a loaded release the current one, at once, for every reader.
-
-    Returns:
-        False if it was the current one already, and nothing changed.
-
-    Raises:
-        NoReleaseError: the release is not loaded.
-        StoreBusyError: someone else is switching.
-    """
-    with locked(store, "switch"):
-        if not _sqlite_path(store, release_id).exists():
-            raise NoReleaseError(f"release {release_id} is not loaded in {store}; load it first")
-        pointer = read_pointer(store)
-        if pointer and pointer.release_id == release_id:
-            return False
-        before = (pointer.release_id, *pointer.previous) if pointer else ()
-        write_pointer(store, release_id, [other for other in before if other != release_id])
-        return True
-
-
-def rollback(store: Path) -> str:
-    """Go back to the release that was current before this one; return its id.
-
-    Raises:
-        NoReleaseError: there is nothing to go back to.
-        StoreBusyError: someone else is switching.
-    """
-    with locked(store, "switch"):
-        pointer = read_pointer(store)
-        if pointer is None or not pointer.previous:
-            raise NoReleaseError(f"{store} has no earlier release to go back to; publish one")
-        target, *before = pointer.previous
-        if not _sqlite_path(store, target).exists():
-            raise NoReleaseError(f"release {target} is gone from {store}; publish its folder again")
-        write_pointer(store, target, before)
-        return target
-
-
-def prune(store: Path, keep: int) -> list[str]:
-    """Delete all releases but the current one and the `keep` before it; return the ids deleted.
-
-    Readers in the middle of a deleted release finish their call.
-    """
-    with locked(store, "switch"):
-        pointer = read_pointer(store)
-        if pointer is None:
-            return []
-        kept = pointer.previous[:keep]
-        if kept != pointer.previous:
-            write_pointer(store, pointer.release_id, kept)
-        gone = [
-            path
-            for path in sorted(store.glob("*.sqlite"))
-            if path.stem not in (pointer.release_id, *kept)
-        ]
-        for path in gone:
-            path.unlink()
-        return [path.stem for path in gone]
-
-
-def releases(store: Path) -> list[LoadedRelease]:
-    """List the loaded releases, in the order of their ids."""
-    pointer = read_pointer(store)
-    found = []
-    for path in sorted(store.glob("*.sqlite")):
-        with closing(open_file(path)) as loaded:
-            manifest = loaded.manifest
-        is_current = pointer is not None and pointer.release_id == manifest.release_id
-        found.append(LoadedRelease(manifest.release_id, manifest.as_of, manifest.counts.users,
-                                   manifest.model.label, is_current))  # fmt: skip
-    return found
-
-
-@contextmanager
-def publishing(store: Path) -> Iterator[None]:
-    """Be the only publisher of this store; reading and rolling back go on meanwhile.
-
-    Raises:
-        StoreBusyError: someone else is publishing.
-    """
-    with locked(store, "publish"):
-        for left_by_a_crash in store.glob(".*.sqlite.*.tmp*"):
-            left_by_a_crash.unlink()
-        yield
-
-
-class SqliteReader:
+class Reader(Protocol):
     """Reads the current release; any number of threads may share one reader.
 
-    Each call borrows a connection of the current release from a pool, or opens one; connections of
-    an earlier release are closed as they come back.
+    Every call raises NoReleaseError if nothing was published yet, StoreUnreachableError if the
+    store is a server that does not answer (the next call tries again), and another ServingError if
+    the store is damaged.
     """
 
-    def __init__(self, store: Path) -> None:
-        self._store = store
-        self._lock = Lock()
-        self._pointer = b""  # as last read; the idle connections are of this release
-        self._idle: list[OpenRelease] = []
+    @property
+    def stale_s(self) -> float:
+        """For so long a release may still be read after another one became current."""
 
     def read(self, user_ids: Sequence[str | int], k: int | None = None) -> Answers:
         """Read the lists of some users, all of one release.
@@ -172,68 +119,54 @@ class SqliteReader:
         Args:
             user_ids: in any order, repeats allowed; a user without a list gets the fallback list.
             k: at most this many items each; a list is never longer than the release's own k.
-
-        Raises:
-            NoReleaseError: nothing was published yet.
-            ServingError: the store is damaged.
         """
-        with self._borrowed() as opened:
-            return Answers(opened.manifest, [opened.answer(user_id, k) for user_id in user_ids])
+
+    def fallback(self) -> Fallback:
+        """Read the list for everyone, for when there is nothing better to answer with."""
 
     def release(self) -> Manifest:
-        """Say which release is current; raises as `read` does."""
-        with self._borrowed() as opened:
-            return opened.manifest
+        """Say which release is current."""
 
     def close(self) -> None:
         """Close what is idle; a call after this one opens what it needs again."""
-        self._keep(b"")
 
-    def __enter__(self) -> SqliteReader:
-        return self
+    def __enter__(self) -> Self:
+        """Be closed at the end of the block."""
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextmanager
-    def _borrowed(self) -> Iterator[OpenRelease]:
-        pointer, opened = self._take()
-        try:
-            yield opened
-        finally:
-            with self._lock:
-                still_current = pointer == self._pointer
-                if still_current:
-                    self._idle.append(opened)
-            if not still_current:
-                opened.close()
-
-    def _take(self) -> tuple[bytes, OpenRelease]:
-        pointer = pointer_bytes(self._store)
-        if pointer is None:
-            raise NoReleaseError(f"no release is published in {self._store}; publish one first")
-        opened = self._keep(pointer)
-        if opened is not None:
-            return pointer, opened
-        release_id = parse_pointer(self._store, pointer).release_id
-        try:
-            return pointer, open_file(_sqlite_path(self._store, release_id))
-        except NoReleaseError:
-            if pointer_bytes(self._store) == pointer:
-                raise
-            return self._take()  # it was replaced and deleted since the pointer was read
-
-    def _keep(self, pointer: bytes) -> OpenRelease | None:
-        """Make the pool one of this pointer's release; take a connection out if it has one."""
-        stale: list[OpenRelease] = []
-        with self._lock:
-            if pointer != self._pointer:
-                stale, self._idle, self._pointer = self._idle, [], pointer
-            opened = self._idle.pop() if self._idle else None
-        for old in stale:
-            old.close()
-        return opened
+        """Close."""
 
 
-def _sqlite_path(store: Path, release_id: str) -> Path:
-    return store / f"{release_id}.sqlite"
+def open_store(place: str | Path) -> Store:
+    """Open a store to publish in; nothing is made or asked before its first use.
+
+    Args:
+        place: a folder, or the address of a Redis server.
+
+    Raises:
+        ServingError: the address cannot be understood, or its package is not installed.
+    """
+    if is_address(place):
+        raise ServingError(f"{shown(place)}: this version has no Redis store yet; name a folder")
+    from serving.folder import FolderStore
+
+    return FolderStore(Path(place))
+
+
+def open_reader(place: str | Path) -> Reader:
+    """Open a store to read from, which may be empty still; raises as `open_store` does."""
+    if is_address(place):
+        raise ServingError(f"{shown(place)}: this version has no Redis store yet; name a folder")
+    from serving.folder import SqliteReader
+
+    return SqliteReader(Path(place))
+
+
+def is_address(place: str | Path) -> bool:
+    """Say whether a store is a server's; otherwise it is a folder."""
+    return isinstance(place, str) and ADDRESS.match(place) is not None
+
+
+def shown(place: str | Path) -> str:
+    """Return a place as it may be printed: without the password in it."""
+    return re.sub(r"(?<=://)([^/@]*):[^/@]*@", r"\1:***@", str(place))

@@ -28,6 +28,7 @@ READING_SIDE = {  # runs with the base install alone, and imports nothing else o
         "client",
         "config",
         "errors",
+        "folder",
         "lists",
         "pointer",
         "publish",

@@ -34,7 +34,7 @@ from serving.batch import recommend
 from serving.lists import LIST_COLUMNS
 from serving.publish import publish
 from serving.release import verify
-from serving.stores import SqliteReader
+from serving.stores import open_reader
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +106,7 @@ def test_what_the_user_took_before_says_so_and_nothing_else_does(small_world, re
 def test_published_lists_come_back_whole(small_world, release):
     publish(release, small_world.config.serving.store)
     lists = read_lists(release)
-    with SqliteReader(small_world.config.serving.store) as reader:
+    with open_reader(small_world.config.serving.store) as reader:
         answers = reader.read([*lists["user_id"].unique(), "nobody"]).lists
     found = [(answer.user_id, item.rank, item.item_id, np.float32(item.probability))
              for answer in answers[:-1] for item in answer.items]  # fmt: skip
@@ -412,7 +412,7 @@ def test_run_publishes_the_lists_of_the_champion(small_world, settings_in, tmp_p
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "challenger models:/recommender/2" in done.stdout
-    with SqliteReader(tmp_path / "store") as reader:
+    with open_reader(tmp_path / "store") as reader:
         published = reader.release()
     assert (published.model.name, published.model.version) == ("recommender", "1")
     users = pd.read_parquet(tmp_path / "events.parquet")["user_id"]

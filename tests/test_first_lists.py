@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from serving.stores import SqliteReader
+from serving.stores import open_reader
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,7 +31,7 @@ def test_three_foreign_files_become_published_lists_with_nothing_edited(tmp_path
     assert said.splitlines()[-1].endswith("then: recsys run -c run.toml")
     code, said, wrong = recsys(tmp_path, "run", "-c", "run.toml")
     assert code == 0, wrong
-    with SqliteReader(tmp_path / "runs/mine/store") as reader:
+    with open_reader(tmp_path / "runs/mine/store") as reader:
         lists = reader.read(["10007", "10123"], 5).lists
     catalogue = pd.read_csv(tmp_path / "Artikel.csv", sep=";", encoding="cp1252")
     for one in lists:

@@ -13,7 +13,7 @@ import typer
 from recsys import cli
 from recsys.terminal import EXTRAS
 from serving.release import Model, part_path, seal, write_fallback, write_part
-from serving.stores import SqliteReader
+from serving.stores import open_reader
 
 ROOT = Path(__file__).parents[2]
 TOP = typer.main.get_command(cli.app).commands
@@ -188,7 +188,7 @@ def test_ctrl_c_says_how_to_go_on(recsys, monkeypatch):
     def interrupted(store):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("serving.stores.releases", interrupted)
+    monkeypatch.setattr("serving.folder.FolderStore.releases", interrupted)
     code, _, err = recsys("releases")
     assert code == 130 and err == "stopped; run the same command again to go on\n"
 
@@ -208,7 +208,7 @@ def test_releases_are_published_and_rolled_back_on_the_base_install(recsys, tmp_
     listed = [line for line in recsys("releases")[1].splitlines() if "│ r" in line]
     assert ["current" in line for line in listed] == [False, True]
     assert "r1 is current again" in recsys("rollback")[1]
-    with SqliteReader(tmp_path / "kept") as reader:
+    with open_reader(tmp_path / "kept") as reader:
         assert reader.release().release_id == "r1"
 
 

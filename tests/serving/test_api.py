@@ -14,7 +14,7 @@ from serving.api import create_app, serve
 from serving.client import RecommendationClient
 from serving.errors import ServingError
 from serving.publish import publish
-from serving.stores import rollback
+from serving.stores import open_store
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "pandas", "numpy", "scipy", "lightgbm", "mlflow", "duckdb",
@@ -114,7 +114,7 @@ def test_before_the_first_release_every_door_says_so(sealed, store, url):
 def test_a_running_server_follows_publish_and_rollback(sealed, store, url):
     read = []
     for change in (lambda: publish(sealed("r1"), store), lambda: publish(sealed("r2"), store),
-                   lambda: rollback(store)):  # fmt: skip
+                   lambda: open_store(store).rollback()):  # fmt: skip
         change()
         read.append(httpx.get(f"{url}/v1/release").json()["release_id"])
     assert read == ["r1", "r2", "r1"]

@@ -9,7 +9,7 @@ import pytest
 from serving.client import Health, RecommendationClient
 from serving.errors import ServingError
 from serving.publish import publish
-from serving.stores import SqliteReader
+from serving.stores import open_reader
 
 IDS = [
     "ann",
@@ -45,7 +45,7 @@ def test_every_id_finds_its_own_list(sealed, store, client):
 
 def test_the_answer_is_the_one_of_the_store(sealed, store, client):
     publish(sealed("r1", lists={7: [1, 2, 3], 8: [2]}, fallback=[9]), store)
-    with SqliteReader(store) as reader:
+    with open_reader(store) as reader:
         expected = reader.read([7, 8, 9], 2).lists
     found = client.recommend_many([7, 8, 9], k=2)
     for ours, theirs in zip(found, expected, strict=True):

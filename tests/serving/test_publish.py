@@ -5,7 +5,7 @@ import pytest
 from serving.errors import DamagedReleaseError, ServingError, StoreBusyError, UnfinishedReleaseError
 from serving.publish import Published, publish
 from serving.release import part_path
-from serving.stores import SqliteReader, publishing, releases, rollback
+from serving.stores import open_reader, open_store
 
 
 def snapshot(folder):
@@ -28,12 +28,12 @@ def test_publishing_twice_changes_nothing(sealed, store):
 def test_an_unsealed_release_is_refused(unsealed, store):
     with pytest.raises(UnfinishedReleaseError):
         publish(unsealed(), store)
-    assert releases(store) == []
+    assert open_store(store).releases() == []
 
 
 def test_a_damaged_release_is_refused_and_the_current_one_goes_on(sealed, store):
     publish(sealed("r1"), store)
-    with SqliteReader(store) as reader:
+    with open_reader(store) as reader:
         before = reader.read(["ann", "nobody"])
         part = part_path(sealed("r2"), 0)
         whole = part.read_bytes()
@@ -41,7 +41,7 @@ def test_a_damaged_release_is_refused_and_the_current_one_goes_on(sealed, store)
         with pytest.raises(DamagedReleaseError, match="part-00000"):
             publish(store.parent / "releases" / "r2", store)
         assert reader.read(["ann", "nobody"]) == before
-    assert [release.release_id for release in releases(store)] == ["r1"]
+    assert [release.release_id for release in open_store(store).releases()] == ["r1"]
 
 
 def test_a_publish_cut_short_leaves_nothing_behind_and_can_be_done_again(
@@ -60,7 +60,10 @@ def test_a_publish_cut_short_leaves_nothing_behind_and_can_be_done_again(
 
 
 def test_of_two_publishers_one_is_told_to_wait(sealed, store):
-    with publishing(store), pytest.raises(StoreBusyError, match="another process is at work"):
+    with (
+        open_store(store).publishing(),
+        pytest.raises(StoreBusyError, match="another process is at work"),
+    ):
         publish(sealed("r1"), store)
     assert publish(store.parent / "releases" / "r1", store).switched
 
@@ -68,12 +71,12 @@ def test_of_two_publishers_one_is_told_to_wait(sealed, store):
 def test_rolling_back_does_not_wait_for_a_publisher(sealed, store):
     publish(sealed("r1"), store)
     publish(sealed("r2"), store)
-    with publishing(store):
-        assert rollback(store) == "r1"
+    with open_store(store).publishing():
+        assert open_store(store).rollback() == "r1"
 
 
 def test_only_the_last_releases_are_kept(sealed, store):
     deleted = [publish(sealed(f"r{day}"), store, keep=2).deleted for day in range(5)]
     assert deleted == [(), (), (), ("r0",), ("r1",)]
-    assert [release.release_id for release in releases(store)] == ["r2", "r3", "r4"]
-    assert (rollback(store), rollback(store)) == ("r3", "r2")
+    assert [release.release_id for release in open_store(store).releases()] == ["r2", "r3", "r4"]
+    assert (open_store(store).rollback(), open_store(store).rollback()) == ("r3", "r2")

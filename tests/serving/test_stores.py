@@ -13,15 +13,7 @@ from serving.lists import ROW_GROUP
 from serving.pointer import locked
 from serving.publish import publish
 from serving.release import write_part
-from serving.stores import (
-    LoadedRelease,
-    SqliteReader,
-    load_release,
-    prune,
-    releases,
-    rollback,
-    switch,
-)
+from serving.stores import LoadedRelease, open_reader, open_store
 
 TEXT_IDS = {
     "ann": ["i1", 'quoted "i" \\ 2', "i/3"],
@@ -43,7 +35,7 @@ def float32(value):
 @pytest.mark.parametrize("parts", [1, 3])
 def test_every_list_comes_back_as_it_was_written(sealed, store, lists, fallback, parts):
     publish(sealed("r1", lists=lists, fallback=fallback, parts=parts), store)
-    with SqliteReader(store) as reader:
+    with open_reader(store) as reader:
         found = reader.read([*lists, "nobody"])
     assert [answer.user_id for answer in found.lists] == [*lists, "nobody"]
     assert [answer.is_fallback for answer in found.lists] == [False] * len(lists) + [True]
@@ -65,14 +57,14 @@ def test_lists_across_the_border_of_a_batch_are_whole(sealed, store):
     lists = {user: list(range(user, user + length)) for user in range(ROW_GROUP // length + 100)}
     assert ROW_GROUP % length  # or no list would cross
     publish(sealed("r1", lists=lists, fallback=[1], parts=1), store)
-    with SqliteReader(store) as reader:
+    with open_reader(store) as reader:
         found = reader.read(list(lists)).lists
     assert {answer.user_id: [item.item_id for item in answer.items] for answer in found} == lists
 
 
 def test_an_integer_and_its_text_are_one_user(sealed, store):
     publish(sealed("r1", lists=INT_IDS, fallback=[1]), store)
-    with SqliteReader(store) as reader:
+    with open_reader(store) as reader:
         integer, text = reader.read([42, "42"]).lists
         assert integer.items == text.items and not text.is_fallback
         assert (integer.user_id, text.user_id) == (42, "42")
@@ -82,7 +74,7 @@ def test_an_integer_and_its_text_are_one_user(sealed, store):
 def test_a_batch_is_the_single_reads_in_order(sealed, store):
     publish(sealed("r1", lists=TEXT_IDS), store)
     asked = ["..", "nobody", "ann", "ann", ""]
-    with SqliteReader(store) as reader:
+    with open_reader(store) as reader:
         for k in (1, 2, 20, None):
             singles = [reader.read([user], k).lists[0] for user in asked]
             assert reader.read(asked, k).lists == singles
@@ -91,7 +83,7 @@ def test_a_batch_is_the_single_reads_in_order(sealed, store):
 
 def test_k_cuts_the_list_and_never_makes_it_longer(sealed, store):
     publish(sealed("r1", lists={"ann": ["a", "b", "c"]}), store)
-    with SqliteReader(store) as reader:
+    with open_reader(store) as reader:
         ids = {k: [item.item_id for item in reader.read(["ann"], k).lists[0].items]
                for k in (1, 2, 3, 1000)}  # fmt: skip
     assert ids == {1: ["a"], 2: ["a", "b"], 3: ["a", "b", "c"], 1000: ["a", "b", "c"]}
@@ -99,47 +91,47 @@ def test_k_cuts_the_list_and_never_makes_it_longer(sealed, store):
 
 def test_loading_alone_changes_no_answer_and_switching_does_at_once(sealed, store):
     publish(sealed("r1"), store)
-    with SqliteReader(store) as reader:
-        load_release(store, sealed("r2", lists={"ann": ["new"]}))
+    with open_reader(store) as reader:
+        open_store(store).load_release(sealed("r2", lists={"ann": ["new"]}))
         assert reader.read(["ann"]).release.release_id == "r1"
-        assert switch(store, "r2") is True
+        assert open_store(store).switch("r2") is True
         assert reader.read(["ann"]).lists[0].items[0].item_id == "new"
-        assert switch(store, "r2") is False
+        assert open_store(store).switch("r2") is False
 
 
 def test_rollback_restores_the_very_same_answers(sealed, store):
     publish(sealed("r1"), store)
-    with SqliteReader(store) as reader:
+    with open_reader(store) as reader:
         before = reader.read(["ann", "bob", "nobody"])
         publish(sealed("r2", lists={"ann": ["new"]}), store)
         assert reader.read(["ann", "bob", "nobody"]) != before
-        assert rollback(store) == "r1"
+        assert open_store(store).rollback() == "r1"
         assert reader.read(["ann", "bob", "nobody"]) == before
 
 
 def test_rollback_goes_back_step_by_step_until_there_is_nothing(sealed, store):
     for name in ("r1", "r2", "r3"):
         publish(sealed(name), store)
-    assert (rollback(store), rollback(store)) == ("r2", "r1")
+    assert (open_store(store).rollback(), open_store(store).rollback()) == ("r2", "r1")
     with pytest.raises(NoReleaseError, match="no earlier release"):
-        rollback(store)
+        open_store(store).rollback()
 
 
 def test_publishing_an_earlier_release_again_keeps_the_way_back(sealed, store):
     for name in ("r1", "r2"):
         publish(sealed(name), store)
-    switch(store, "r1")
-    assert rollback(store) == "r2"
+    open_store(store).switch("r1")
+    assert open_store(store).rollback() == "r2"
     with pytest.raises(NoReleaseError):  # r1 is not kept twice
-        rollback(store)
+        open_store(store).rollback()
 
 
 def test_releases_say_which_one_is_current(sealed, store):
-    assert releases(store) == []
+    assert open_store(store).releases() == []
     publish(sealed("r1"), store)
     publish(sealed("r2", lists={"ann": ["new"]}), store)
-    rollback(store)
-    assert releases(store) == [
+    open_store(store).rollback()
+    assert open_store(store).releases() == [
         LoadedRelease("r1", "2026-08-20T00:00:00Z", 3, "recsys/3", is_current=True),
         LoadedRelease("r2", "2026-08-20T00:00:00Z", 1, "recsys/3", is_current=False),
     ]
@@ -164,12 +156,12 @@ def test_readers_never_see_two_releases_in_one_answer_or_an_error(sealed, store)
             time.sleep(0.001)  # let the publisher have the interpreter too
         return reads
 
-    with SqliteReader(store) as reader, ThreadPoolExecutor(4) as pool:
+    with open_reader(store) as reader, ThreadPoolExecutor(4) as pool:
         polls = [pool.submit(poll) for _ in range(4)]
         try:
             for step in range(30):
                 if step % 3 == 2:
-                    rollback(store)
+                    open_store(store).rollback()
                 else:  # keep=1: the release before the last is deleted under the readers
                     publish(folders[step % 4], store, keep=1)
         finally:
@@ -184,14 +176,14 @@ def test_a_release_deleted_after_the_pointer_was_read_is_not_missed(sealed, stor
     publish(sealed("r2"), store, keep=0)
     new = (store / "current.json").read_bytes()
     pointers = iter([old, new, new])
-    monkeypatch.setattr("serving.stores.pointer_bytes", lambda _: next(pointers))
-    with SqliteReader(store) as reader:
+    monkeypatch.setattr("serving.folder.pointer_bytes", lambda _: next(pointers))
+    with open_reader(store) as reader:
         assert reader.read(["ann"]).release.release_id == "r2"
 
 
 def test_old_connections_are_closed(sealed, store):
     publish(sealed("r1"), store)
-    with SqliteReader(store) as reader:
+    with open_reader(store) as reader:
         reader.read(["ann"])
         (old,) = reader._idle
         publish(sealed("r2"), store)
@@ -203,16 +195,16 @@ def test_old_connections_are_closed(sealed, store):
 
 
 def test_nothing_published_is_said_in_words(sealed, store):
-    with SqliteReader(store) as reader:
+    with open_reader(store) as reader:
         with pytest.raises(NoReleaseError, match="no release is published"):
             reader.read(["ann"])
-        load_release(store, sealed("r1"))  # loaded, not switched to
+        open_store(store).load_release(sealed("r1"))  # loaded, not switched to
         with pytest.raises(NoReleaseError, match="no release is published"):
             reader.read(["ann"])
     with pytest.raises(NoReleaseError, match="no earlier release"):
-        rollback(store)
+        open_store(store).rollback()
     with pytest.raises(NoReleaseError, match="r7 is not loaded"):
-        switch(store, "r7")
+        open_store(store).switch("r7")
 
 
 def test_damage_in_the_store_is_said_in_words(sealed, store):
@@ -221,13 +213,13 @@ def test_damage_in_the_store_is_said_in_words(sealed, store):
     whole = path.read_bytes()
     for damaged, words in ((whole[:3000], "damaged"), (b"", "damaged")):
         path.write_bytes(damaged)
-        with SqliteReader(store) as reader, pytest.raises(ServingError, match=words):
+        with open_reader(store) as reader, pytest.raises(ServingError, match=words):
             reader.read(["ann"])
     path.unlink()
-    with SqliteReader(store) as reader, pytest.raises(NoReleaseError, match="gone"):
+    with open_reader(store) as reader, pytest.raises(NoReleaseError, match="gone"):
         reader.read(["ann"])
     (store / "current.json").write_text("{")
-    with SqliteReader(store) as reader, pytest.raises(ServingError, match=r"current\.json"):
+    with open_reader(store) as reader, pytest.raises(ServingError, match=r"current\.json"):
         reader.read(["ann"])
 
 
@@ -238,7 +230,7 @@ def test_a_user_in_two_parts_is_refused(unsealed, seal_lists, store):
     write_part(folder, 1, pa.Table.from_pylist([row]))
     seal_lists(folder)
     with pytest.raises(DamagedReleaseError, match="two parts"):
-        load_release(store, folder)
+        open_store(store).load_release(folder)
     assert not list(store.glob("*sqlite*"))
 
 
@@ -251,16 +243,16 @@ def test_another_release_of_the_same_id_is_refused(sealed, store, tmp_path):
     manifest = other / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"r0"', '"r1"'))
     with pytest.raises(ServingError, match="another release of the same id"):
-        load_release(store, other)
+        open_store(store).load_release(other)
 
 
 def test_a_second_switch_at_the_same_moment_is_told_to_try_again(sealed, store):
     publish(sealed("r1"), store)
     with locked(store, "switch"):
         for change in (
-            lambda: switch(store, "r1"),
-            lambda: rollback(store),
-            lambda: prune(store, 0),
+            lambda: open_store(store).switch("r1"),
+            lambda: open_store(store).rollback(),
+            lambda: open_store(store).prune(0),
         ):
             with pytest.raises(StoreBusyError, match="switch"):
                 change()
