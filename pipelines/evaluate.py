@@ -31,6 +31,7 @@ class Outcome:
     """What every model did with the requests of one window; relevant rows are back to back."""
 
     user: np.ndarray  # (n_requests,) int64
+    moment: np.ndarray  # (n_requests,) int64
     history: np.ndarray  # (n_requests,) int64 events of the user before the request
     request: np.ndarray  # (n_relevant,) int64 row above
     item: np.ndarray  # (n_relevant,) int64
@@ -112,7 +113,7 @@ def _outcome(
              if getattr(method.candidates, name, 0)}  # fmt: skip
     found["union"] = np.min(list(found.values()), axis=0)
     return Outcome(
-        some.user, block.past.total, request, item, grade, ~known[item], ranks,
+        some.user, some.moment, block.past.total, request, item, grade, ~known[item], ranks,
         {name: np.isfinite(rank) for name, rank in found.items()}, listed,
     )  # fmt: skip
 
@@ -172,6 +173,7 @@ def _join(parts: list[Outcome]) -> Outcome:
         return {key: np.concatenate([getattr(part, name)[key] for part in parts]) for key in keys}
 
     return Outcome(
-        column("user"), column("history"), np.concatenate(request), column("item"),
-        column("grade"), column("unseen"), columns("rank"), columns("found"), columns("listed"),
+        column("user"), column("moment"), column("history"), np.concatenate(request),
+        column("item"), column("grade"), column("unseen"), columns("rank"), columns("found"),
+        columns("listed"),
     )  # fmt: skip

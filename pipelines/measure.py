@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,9 @@ from pipelines import tracking
 from pipelines.calibrate import measure_heads
 from pipelines.evaluate import Outcome, run_models
 from pipelines.model import at_moment, load_model
-from pipelines.report import by_path, describe, model_metrics, without_nan
-from pipelines.run import Run, prepare_data
+from pipelines.report import by_path, describe, headline, model_metrics, without_nan
+from pipelines.results import write_results
+from pipelines.run import Run, git_commit, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show
@@ -30,7 +32,7 @@ def outcome_of(
 ) -> Outcome:  # fmt: skip
     """Let the models rank for the requests of a window."""
     prepared, config = run.prepared, run.config
-    requests = run.requests(window, config.evaluation.max_requests, 12)
+    requests = run.measured_on(window)
     if only is not None:
         requests = [some.keep_relevant(only) for some in requests]
     als = fitted.related.als if with_als else None  # where it is a source: the same fit
@@ -79,7 +81,7 @@ def unseen_catalogue(run: Run, fitted: Fitted, rankers: Mapping[str, Scorer]) ->
     only = np.ones(len(run.method.items), bool)
     for log in run.prepared.buckets():
         only[log.item[(log.moment < fitted.before) & (log.grade > 0)]] = False
-    requests = run.requests("test", run.config.evaluation.max_requests, 12)
+    requests = run.measured_on("test")
     if not any(len(some.keep_relevant(only)) for some in requests):
         return None
     return outcome_of(run, "test", fitted, rankers, only)
@@ -87,16 +89,15 @@ def unseen_catalogue(run: Run, fitted: Fitted, rankers: Mapping[str, Scorer]) ->
 
 def described(run: Run, outcome: Outcome, window: str) -> dict[str, Any]:
     """Describe an outcome, with the popularity that novelty is measured against."""
-    config, start = run.config, run.prepared.windows.span(window)[0]
-    past = np.zeros(len(run.method.items))
-    for log in run.prepared.buckets():
-        taken = (log.moment < start) & (log.grade > 0)
-        past += np.bincount(log.item[taken], minlength=len(past))
+    config, past = run.config, run.prepared.taken_before(run.prepared.windows.span(window)[0])
     return describe(outcome, len(past), past, config.seed, config.evaluation.resamples)
 
 
 def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, Any]:
     """Measure a registered model on the test window of the configured data.
+
+    A run `evaluate` in MLflow keeps the report and what every request got, so that the model can be
+    compared with one that was trained on this data.
 
     Raises:
         ConfigError: no such model, or the data does not fit it.
@@ -116,6 +117,19 @@ def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, A
     if card.fitted_before > start:
         show("evaluate", 1, 1, "careful: the model was fitted on events of this test window")
     parts = described(run, outcome, "test") | {"calibration": calibration}
-    report: dict[str, Any] = without_nan(by_path({"test": parts}))
-    return report | {"model": registered.uri, "seconds": stages.seconds,
-                     "peak_memory_bytes": stages.peak_memory_bytes}  # fmt: skip
+    tags = {"evaluated_model": registered.uri, "model_run": registered.run_id,
+            "data_fingerprint": prepared.manifest.fingerprint[:16], "git_commit": git_commit(),
+            "protocol": prepared.manifest.protocol}  # fmt: skip
+    with tracking.run(f"evaluate {registered.uri}", tags) as run_id:
+        folder = config.run_dir / "reports" / run_id
+        told = write_results(folder, prepared, {"test": outcome}, not method.exclude_seen)
+        parts["requests"]["fingerprint"] = told.windows["test"].fingerprint
+        tracking.log_tags({"evaluation_fingerprint": parts["requests"]["fingerprint"]})
+        report: dict[str, Any] = without_nan(by_path({"test": parts})) | {
+            "model": registered.uri, "seconds": stages.seconds,
+            "peak_memory_bytes": stages.peak_memory_bytes,
+        }  # fmt: skip
+        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        tracking.log_folder(folder)
+        tracking.log_metrics(headline(report))
+    return report

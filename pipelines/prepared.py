@@ -116,6 +116,14 @@ class Prepared:
         """Read one bucket after the other; user codes ascend from each to the next."""
         return (self.bucket(i) for i in range(self.n_buckets))
 
+    def taken_before(self, moment: int) -> np.ndarray:
+        """Count the events with a grade above 0 before a moment: (n_items,) float64."""
+        counts = np.zeros(self.manifest.n_items)
+        for log in self.buckets():
+            taken = (log.moment < moment) & (log.grade > 0)
+            counts += np.bincount(log.item[taken], minlength=len(counts))
+        return counts
+
     def logs(self) -> list[Log]:
         """Read all buckets, for data that fits in memory."""
         return list(self.buckets())

@@ -70,6 +70,12 @@ class Run:
         rng = np.random.default_rng([self.config.seed, stream])
         return sample_requests(window_requests(self.prepared, window, shown), most, rng)
 
+    def measured_on(self, window: str) -> list[Requests]:
+        """Draw the requests of a window that models are measured on: the same for any `seed`."""
+        evaluation = self.config.evaluation
+        rng = np.random.default_rng([evaluation.seed, 12])
+        return sample_requests(window_requests(self.prepared, window), evaluation.max_requests, rng)
+
     def progress(self, task: str, requests: list[Requests]) -> Callable[[int], None]:
         """Return a callback that counts requests."""
         done, total = 0, sum(len(part) for part in requests)

@@ -42,6 +42,7 @@ class EvaluationConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_requests: int = Field(10_000, ge=1)  # a window, sampled beyond
+    seed: int = Field(0, ge=0)  # of that sample: runs compare on equal requests, whatever `seed`
     resamples: int = Field(1000, ge=10)  # of users, for every interval
     refit_encoder: Literal["auto", "always", "never"] = "auto"  # unless valid is clearly worse
 

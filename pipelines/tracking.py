@@ -76,6 +76,11 @@ def log_params(params: Mapping[str, object]) -> None:
     mlflow.log_params({key: str(value)[:250] for key, value in params.items()})
 
 
+def log_tags(tags: Mapping[str, str]) -> None:
+    """Set tags of the open run."""
+    mlflow.set_tags(dict(tags))
+
+
 def log_metrics(metrics: Mapping[str, float | None], step: int | None = None) -> None:
     """Log metrics; None and NaN are left out."""
     finite = {key: value for key, value in metrics.items() if value is not None and value == value}

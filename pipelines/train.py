@@ -21,6 +21,7 @@ from pipelines.figures import draw_report
 from pipelines.measure import choose_refit, described, outcome_of, unseen_catalogue
 from pipelines.model import ModelCard, has_seen, save_model
 from pipelines.report import by_path, continued_values, headline, without_nan
+from pipelines.results import write_results
 from pipelines.rows import ranker_rows, samplers
 from pipelines.run import Run, check_ranker, git_commit, method_of, prepare_data
 from pipelines.settings import RunConfig
@@ -63,6 +64,7 @@ def train(config: RunConfig, show: Show, start: str | None = None) -> Trained:
         show("train", 1, 1, "careful: encoder.model was fitted on events it is now measured on")
     tags = {"data_fingerprint": prepared.manifest.fingerprint[:16],
             "config_fingerprint": fingerprint(config.portable()), "git_commit": git_commit(),
+            "variant_fingerprint": fingerprint(config.portable().model_copy(update={"seed": 0})),
             "protocol": prepared.manifest.protocol}  # fmt: skip
     if begin is not None:
         check_start(begin, prepared.windows, concat(prepared.logs()))
@@ -73,16 +75,20 @@ def train(config: RunConfig, show: Show, start: str | None = None) -> Trained:
             "users": prepared.manifest.n_users, "events": prepared.manifest.n_events,
             "seen": "exclude" if run.method.exclude_seen else "list",
         })  # fmt: skip
-        learned, ranker, heads, report = learn(run, tags, begin)
         folder = config.run_dir / "reports" / run_id
+        learned, ranker, heads, report = learn(run, tags, begin, folder)
+        tracking.log_tags({"evaluation_fingerprint": report["requests"]["fingerprint"]["test"]})
         registered = publish_model(run, learned, ranker, heads, report, folder, tags)
     return Trained(run_id, registered.uri, registered.alias, report, folder)
 
 
 def learn(
-    run: Run, tags: dict[str, str], start: Start | None
+    run: Run, tags: dict[str, str], start: Start | None, folder: Path
 ) -> tuple[Learned, Ranker, Heads, dict[str, Any]]:
-    """Train the encoder and the rankers, evaluate all models; return the model and the report."""
+    """Train the encoder and the rankers, evaluate all models; return the model and the report.
+
+    What every request got is written into `folder`.
+    """
     config, stages, windows = run.config, run.stages, run.prepared.windows
     log = concat(run.prepared.logs())
     more = (config.candidates.switched_on, run.prepared.manifest.has_sessions, config.features.on)
@@ -145,12 +151,18 @@ def learn(
             calibration = measure_heads(run, fitted, heads)
     parts = {"valid": described(run, valid, "valid"), "test": described(run, test, "test")}
     parts["test"]["calibration"] = calibration
+    outcomes = {"valid": valid, "test": test}
     if unseen is not None:
+        outcomes["unseen_catalogue"] = unseen
         cut = described(run, unseen, "test")
         parts["test"]["slices"]["unseen_catalogue"] = {
             "requests": cut["requests"]["requests"], **cut["models"],
             "differences": cut["differences"],
         }  # fmt: skip
+    with stages.measure("results"):
+        told = write_results(folder, run.prepared, outcomes, not run.method.exclude_seen)
+    for window, part in parts.items():
+        part["requests"]["fingerprint"] = told.windows[window].fingerprint
     report = by_path(parts) | {
         "encoder": {"curve": first.curve, "steps": first.steps, "kept": first.kept,
                     "layers_score": first.layers_score, "layers_kept": first.layers_kept,

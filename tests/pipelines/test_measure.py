@@ -10,7 +10,8 @@ def outcome(rank, found, names):
     """One request of one user that took one item."""
     one = np.zeros(1, np.int64)
     return Outcome(
-        user=one, history=one, request=one, item=one, grade=one + 1, unseen=np.zeros(1, bool),
+        user=one, moment=one, history=one, request=one, item=one, grade=one + 1,
+        unseen=np.zeros(1, bool),
         rank={name: np.array([rank]) for name in names},
         found={"interest": np.array([found]), "union": np.array([found])},
         listed={name: np.full((1, 1), rank) for name in names},

@@ -28,7 +28,8 @@ def outcome():
     """Four requests of three users; 1 and 2 took two items, 1 one that was never seen before."""
     listed = np.array([[0, 1], [0, 2], [0, 1], [-1, -1]])
     return Outcome(
-        user=np.array([7, 7, 8, 9]), history=np.array([0, 3, 25, 0]),
+        user=np.array([7, 7, 8, 9]), moment=np.array([1, 2, 1, 1]),
+        history=np.array([0, 3, 25, 0]),
         request=np.array([0, 1, 1, 2, 2, 3]), item=np.array([0, 2, 3, 1, 5, 4]),
         grade=np.ones(6, int), unseen=np.arange(6) == 2,
         rank={"full": np.array([1, 2, INF, 2, INF, INF]),
