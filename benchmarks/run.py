@@ -20,7 +20,7 @@ SETS = {  # folder -> protocol (ml: users rate in one or two sittings, so time s
 }
 
 
-SYNTHETIC = ("asof", "scale")
+SYNTHETIC = ("asof", "metrics", "scale")
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ from recsys.evaluation import (
     mean_over_requests,
     paired_interval,
 )
-from recsys.metrics import catalogue_coverage, novelty, request_metrics
+from recsys.exposure import catalogue_coverage, novelty
+from recsys.metrics import request_metrics
 
 CONTINUED = ("new_before", "new_after", "old_before", "old_after")
 HEADLINE = ("ndcg_at_10", "hr_at_10", "recall_at_20", "mrr_at_10", "map_at_10")

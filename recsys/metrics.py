@@ -110,32 +110,21 @@ def ranks_from_scores(
     return np.where(rank <= k_max, rank, np.inf)
 
 
-def catalogue_coverage(lists: np.ndarray, n_items: int) -> float:
-    """Share of the catalogue in at least one list; `lists` is (n_requests, k) codes, -1 = empty."""
-    listed = np.bincount(lists[lists >= 0], minlength=n_items) > 0
-    return float(listed.mean())
-
-
-def novelty(lists: np.ndarray, n_events: np.ndarray, k: int = 10) -> np.ndarray:
-    """Mean surprise of a list's first k items, in bits: -log2 of an item's share of past events.
+def ranks_in_lists(lists: np.ndarray, request_rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Find where items stand in lists that are kept: no item may be in one list twice.
 
     Args:
         lists: (n_requests, length) item codes, best first, -1 = empty place.
-        n_events: (n_items,) past events of each item; an item without any has the share
-            1 / (total + 1).
-        k: how much of the list to look at.
+        request_rows: (n_relevant,) int64 row in `lists`.
+        items: (n_relevant,) int >= 0.
 
     Returns:
-        (n_requests,) float64, NaN for an empty list.
+        (n_relevant,) float64 from 1, inf where the item is not listed.
     """
-    total = n_events.sum()
-    share = np.where(n_events > 0, n_events / max(total, 1), 1 / (total + 1))
-    top = lists[:, :k]
-    filled = top >= 0
-    n_filled = filled.sum(axis=1).astype(float)
-    n_filled[n_filled == 0] = np.nan
-    mean: np.ndarray = np.where(filled, -np.log2(share)[top], 0).sum(axis=1) / n_filled
-    return mean
+    same = lists[request_rows] == np.asarray(items)[:, None]
+    if not same.shape[1]:
+        return np.full(len(items), np.inf)
+    return np.where(same.any(axis=1), same.argmax(axis=1) + 1.0, np.inf)
 
 
 def _places(request: np.ndarray, n_requests: int) -> np.ndarray:

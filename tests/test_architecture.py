@@ -63,6 +63,7 @@ LOAD_TORCH = {  # importing these files imports torch; the others do so inside f
     "recsys/candidates.py",
     "recsys/encoder.py",
     "recsys/alignment.py",
+    "recsys/diversity.py",
     "recsys/finetuning.py",
     "recsys/index.py",
     "recsys/interest.py",

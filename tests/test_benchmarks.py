@@ -286,3 +286,18 @@ def test_stages_are_printed_with_their_peaks_and_the_most_without_the_encoder():
         ["all", f"{2 + 3.5}", "3.00"],
         ["all but the encoder", "", "1.00"],
     ]
+
+
+def test_lists_are_evaluated_whatever_their_number_by_every_metric(tmp_path):
+    out = tmp_path / "out.json"
+    command = [sys.executable, "-m", "benchmarks.metrics", "--requests", "300", "--items", "3000",
+               "--dims", "8", "--json", str(out)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    values = json.loads(out.read_text())["values"]
+    assert len(values) == 4 * 10
+    for k in (5, 10, 20):
+        assert values[f"recall_at_{k}"] <= values["recall_at_50"] <= values["hr_at_50"] <= 1
+    # random vectors: at right angles on average
+    assert values["intra_list_distance_at_50"] == pytest.approx(1, abs=0.05)
+    assert "requests/s" in done.stdout

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.metrics import catalogue_coverage, novelty, ranks_from_scores, request_metrics
+from recsys.metrics import ranks_from_scores, ranks_in_lists, request_metrics
 
 KS = (1, 2, 3, 5)
 
@@ -162,13 +162,8 @@ def test_ranks_agree_with_sorting_all_scores(seed, k_max):
         assert rank == (average if own > -inf and average <= k_max else inf)
 
 
-def test_coverage_is_the_share_of_items_in_any_list():
-    assert catalogue_coverage(np.array([[0, 1], [1, -1]]), n_items=5) == 2 / 5
-
-
-def test_novelty_is_the_surprise_of_the_listed_items_in_bits():
-    lists, n_events = np.array([[0, 1], [1, 2], [2, -1], [-1, -1]]), np.array([4, 3, 0])
-    bits = [-log2(4 / 7), -log2(3 / 7), -log2(1 / 8)]
-    expected = [(bits[0] + bits[1]) / 2, (bits[1] + bits[2]) / 2, bits[2], np.nan]
-    np.testing.assert_allclose(novelty(lists, n_events), expected)
-    np.testing.assert_allclose(novelty(lists, n_events, k=1)[:3], bits)
+def test_a_rank_in_a_kept_list_is_its_place():
+    lists = np.array([[4, 2, -1], [0, 4, 3], [-1, -1, -1]])
+    ranks = ranks_in_lists(lists, np.array([0, 0, 0, 1, 2]), np.array([2, 4, 3, 3, 0]))
+    assert ranks.tolist() == [2, 1, inf, 3, inf]
+    assert ranks_in_lists(lists[:, :0], np.array([1]), np.array([0])).tolist() == [inf]
