@@ -19,7 +19,7 @@ from serving.client import (
 )
 from serving.errors import ServingError
 from serving.lists import Answer
-from serving.release import Manifest
+from serving.manifest import Manifest
 from serving.stores import open_reader
 
 try:  # the only part of the reading side that the base install does not bring

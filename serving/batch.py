@@ -29,8 +29,9 @@ from recsys.calibration import Heads
 from recsys.dataset import DAY, Log
 from recsys.errors import ConfigError
 from recsys.ranker import Scorer
+from serving.coverage import catalogue_of, reach_of
+from serving.manifest import Model
 from serving.release import (
-    Model,
     is_sealed,
     new_release_id,
     part_path,
@@ -105,6 +106,7 @@ def recommend(config: RunConfig, model_uri: str, as_of: str | None, show: Show) 
         folder, created_at=plan.created_at, as_of=plan.as_of, model=model,
         data_fingerprint=plan.data_fingerprint, config_fingerprint=plan.config_fingerprint,
         code_commit=plan.code_commit, k=plan.k, metrics=recommender.card.metrics,
+        catalogue=catalogue_of(prepared, moment), reach=reach_of(prepared, folder, moment),
     )  # fmt: skip
     return folder
 

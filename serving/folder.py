@@ -16,8 +16,10 @@ from pathlib import Path
 from threading import Lock
 
 from serving.errors import NoReleaseError, ServingError
+from serving.inspection import verify
+from serving.manifest import Manifest
 from serving.pointer import locked, parse_pointer, pointer_bytes, read_pointer, write_pointer
-from serving.release import Manifest, open_release, verify, write_whole
+from serving.release import open_release, write_whole
 from serving.sqlite import OpenRelease, build_file, open_file
 from serving.stores import Answers, Fallback, LoadedRelease
 

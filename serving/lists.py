@@ -8,7 +8,7 @@ has none: there the column is null throughout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +83,12 @@ def list_starts(users: pa.Array[Any]) -> pa.Array[Any]:
     return pc.indices_nonzero(pa.concat_arrays([pa.array([True]), changes]))
 
 
+def listed_twice(table: pa.Table) -> pa.Table:
+    """Find the items that one list has more than once: user_id, item_id, count_all."""
+    pairs = table.select(["user_id", "item_id"]).group_by(["user_id", "item_id"], use_threads=False)
+    return pairs.aggregate([([], "count_all")]).filter(pc.field("count_all") > 1)
+
+
 def typed_table(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Table:
     """Put the columns in their order and give them the types of the format.
 
@@ -137,38 +143,6 @@ def check_fallback(table: pa.Table, k: int | None = None) -> None:
         )
 
 
-def count_lists(folder: Path, parts: Sequence[Path], k: int) -> tuple[Counts, dict[str, int]]:
-    """Check every list of a release; count what there is, and the rows of each file by path.
-
-    Args:
-        folder: the release.
-        parts: the files in it that must be there, at least one.
-        k: no list may be longer.
-
-    Raises:
-        DamagedReleaseError: a file is missing, unreadable, or holds what is not a list.
-    """
-    wanted = [folder / "fallback.parquet", *parts]
-    if missing := [path.name for path in wanted if not path.exists()]:
-        raise DamagedReleaseError(f"{folder}: {missing} not there; write them before sealing")
-    try:
-        fallback = pq.read_table(wanted[0])
-        check_fallback(fallback, k)
-        first = pq.read_schema(parts[0]).empty_table()
-        schema = typed_table(first, LIST_COLUMNS, parts[0].name).schema
-        if schema.field("item_id") != fallback.schema.field("item_id"):
-            raise DamagedReleaseError(f"{folder}: item_id has one type in the fallback list only")
-        rows, users, items = list[int](), 0, set[Any]()
-        for part in parts:
-            part_rows, part_users, part_items = _count_part(part, schema, k)
-            rows, users, items = [*rows, part_rows], users + part_users, items | part_items
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedReleaseError(f"{folder}: a file cannot be read as Parquet: {error}") from error
-    counts = Counts(users=users, rows=sum(rows), items_listed=len(items))
-    paths = [path.relative_to(folder).as_posix() for path in wanted]
-    return counts, dict(zip(paths, (len(fallback), *rows), strict=True))
-
-
 def _check_places(table: pa.Table, where: str, k: int | None) -> None:
     """Check whole lists but for their probabilities; raises as `check_lists` does."""
     needed = [name for name in table.column_names if name != "probability"]
@@ -196,8 +170,7 @@ def _check_places(table: pa.Table, where: str, k: int | None) -> None:
         )
     if k is not None and pc.max(ranks).as_py() > k:
         raise DamagedReleaseError(f"{where}: a list has {pc.max(ranks)} items, k is {k}")
-    pairs = table.select(["user_id", "item_id"]).group_by(["user_id", "item_id"], use_threads=False)
-    twice = pairs.aggregate([([], "count_all")]).filter(pc.field("count_all") > 1)
+    twice = listed_twice(table)
     if len(twice):
         raise DamagedReleaseError(
             f"{where}: user {twice['user_id'][0]} has item {twice['item_id'][0]} "
@@ -214,22 +187,3 @@ def _id_type(table: pa.Table, name: str, where: str) -> pa.DataType:
     if pa.types.is_string(found) or pa.types.is_large_string(found):
         return pa.string()
     raise DamagedReleaseError(f"{where}: {name} is {found}; ids are strings or integers")
-
-
-def _count_part(part: Path, schema: pa.Schema, k: int) -> tuple[int, int, set[Any]]:
-    """Check the lists of a part; return its rows, its users and the items in its lists."""
-    rows, users, items, last = 0, 0, set[Any](), None
-    for table in iter_lists(part):
-        if table.schema != schema:
-            found, expected = (", ".join(str(one).split("\n")) for one in (table.schema, schema))
-            raise DamagedReleaseError(
-                f"{part.name}: found {found}; expected, as in the first part, {expected}"
-            )
-        check_lists(table, part.name, k)
-        ids = table["user_id"].combine_chunks()
-        if last is not None and ids[0].as_py() <= last:
-            raise DamagedReleaseError(f"{part.name}: user {ids[0]} comes after user {last}")
-        last = ids[-1].as_py()
-        rows, users = rows + len(table), users + len(list_starts(ids))
-        items.update(pc.unique(table["item_id"]).to_pylist())
-    return rows, users, items

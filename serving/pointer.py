@@ -15,7 +15,8 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from serving.errors import ServingError, StoreBusyError
-from serving.release import ReleaseId, write_whole
+from serving.manifest import ReleaseId
+from serving.release import write_whole
 
 
 class Pointer(BaseModel, frozen=True, extra="forbid"):

@@ -15,75 +15,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import ValidationError
 
 from serving.errors import DamagedReleaseError, ServingError, UnfinishedReleaseError
-from serving.lists import (
-    LIST_COLUMNS,
-    ROW_GROUP,
-    Counts,
-    check_fallback,
-    check_lists,
-    count_lists,
-    typed_table,
+from serving.lists import LIST_COLUMNS, ROW_GROUP, check_fallback, check_lists, typed_table
+from serving.manifest import (
+    FileEntry,
+    Manifest,
+    Model,
+    Reach,
+    read_manifest,
+    utc_text,
+    words,
 )
-
-
-def _utc(moment: str) -> str:
-    if datetime.fromisoformat(moment).utcoffset() != timedelta(0):
-        raise ValueError(f"{moment!r} is not in UTC; write it as 2026-08-20T00:00:00Z")
-    return moment
-
-
-UtcText = Annotated[str, AfterValidator(_utc)]
-ReleaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
-class Model(BaseModel, frozen=True, extra="forbid"):
-    """The model that made the lists, as the MLflow registry knows it."""
-
-    name: str
-    version: str
-    uri: str
-    run_id: str
-
-    @property
-    def label(self) -> str:
-        """How answers name the model: name/version."""
-        return f"{self.name}/{self.version}"
-
-
-class FileEntry(BaseModel, frozen=True, extra="forbid"):
-    """One Parquet file of the release; `path` is relative to its folder."""
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-class Manifest(BaseModel, frozen=True, extra="forbid"):
-    """What a release is: its lineage, its size and the checksum of every file."""
-
-    schema_version: Literal[1, 2] = 2  # 1 had neither probabilities nor drivers
-    release_id: ReleaseId
-    created_at: UtcText
-    as_of: UtcText  # the lists know events strictly before this moment
-    model: Model
-    data_fingerprint: str
-    config_fingerprint: str
-    code_commit: str
-    k: int = Field(ge=1)  # no list is longer
-    counts: Counts
-    files: tuple[FileEntry, ...]
-    metrics: dict[str, FiniteFloat]
+from serving.statistics import statistics_of, survey
 
 
 def new_release_id(as_of: str, created_at: str | datetime) -> str:
@@ -94,7 +45,7 @@ def new_release_id(as_of: str, created_at: str | datetime) -> str:
     """
     created = created_at if isinstance(created_at, str) else created_at.isoformat()
     try:
-        moments = [datetime.fromisoformat(_utc(moment)) for moment in (as_of, created)]
+        moments = [datetime.fromisoformat(utc_text(moment)) for moment in (as_of, created)]
     except ValueError as error:
         raise ServingError(f"release id: {error}") from error
     return "-".join(f"{moment:%Y%m%dT%H%M%SZ}" for moment in moments)
@@ -153,26 +104,47 @@ def seal(
     code_commit: str,
     k: int,
     metrics: Mapping[str, float],
+    catalogue: pa.Table | None = None,
+    reach: Reach | None = None,
 ) -> Manifest:
     """Check every list, then write the manifest: the release is finished and never changes again.
 
-    The release id is the name of the folder; counts and checksums come from the files on disk.
+    The release id is the name of the folder; counts, checksums and statistics come from the files
+    on disk, in memory that the catalogue bounds.
+
+    Args:
+        folder: the release, written but for its manifest.
+        created_at: ISO moment in UTC.
+        as_of: ISO moment in UTC; the lists know events strictly before it.
+        model: that made the lists.
+        data_fingerprint: of the data.
+        config_fingerprint: of the settings.
+        code_commit: of the code.
+        k: the most items in a list.
+        metrics: of the model; name -> finite value.
+        catalogue: as `statistics.statistics_of` says; without it no gate can tell what was on
+            offer.
+        reach: whom the lists are for; without it no gate can tell who has none.
 
     Raises:
         DamagedReleaseError: the folder does not hold whole and valid lists of at most `k` items.
         ServingError: the release is sealed already, or a field is wrong.
     """
     _refuse_sealed(folder)
-    counts, rows = _count(folder, k)
-    files = [_file_entry(folder, path, rows[path]) for path in sorted(rows)]
+    found = survey(folder, parts_of(folder), k)
+    if found.faults:
+        raise DamagedReleaseError(found.faults[0])
+    files = [file_entry(folder, path, found.rows[path]) for path in sorted(found.rows)]
     try:
         manifest = Manifest(
             release_id=folder.name, created_at=created_at, as_of=as_of, model=model,
             data_fingerprint=data_fingerprint, config_fingerprint=config_fingerprint,
-            code_commit=code_commit, k=k, counts=counts, files=tuple(files), metrics=dict(metrics),
+            code_commit=code_commit, k=k, counts=found.counts, files=tuple(files),
+            metrics=dict(metrics), reach=reach,
+            statistics=statistics_of(found, content_fingerprint(files), catalogue),
         )  # fmt: skip
     except ValidationError as error:
-        raise ServingError(f"release {folder.name} cannot be sealed: {_words(error)}") from error
+        raise ServingError(f"release {folder.name} cannot be sealed: {words(error)}") from error
     text = manifest.model_dump_json(indent=2)
     write_whole(folder / "manifest.json", lambda temp: temp.write_text(text, encoding="utf-8"))
     return manifest
@@ -190,10 +162,8 @@ def open_release(folder: Path) -> Manifest:
             f"{folder} has no manifest.json: the release is unfinished (or the path is wrong); "
             "run the batch job again to finish it"
         )
-    try:
-        manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    except ValidationError as error:
-        raise DamagedReleaseError(f"{folder / 'manifest.json'}: {_words(error)}") from error
+    path = folder / "manifest.json"
+    manifest = read_manifest(path.read_bytes(), str(path))
     if manifest.release_id != folder.name:
         raise DamagedReleaseError(
             f"{folder}: its manifest is of release {manifest.release_id!r}; "
@@ -202,42 +172,23 @@ def open_release(folder: Path) -> Manifest:
     return manifest
 
 
-def verify(folder: Path) -> Manifest:
-    """Check that a release is what its manifest says: files, checksums, counts and every list.
+def parts_of(folder: Path) -> list[Path]:
+    """Name parts 0, 1, ..., as many as there are files, at least one."""
+    n_parts = len(list(folder.glob("lists/*.parquet")))
+    return [part_path(folder, index) for index in range(max(1, n_parts))]
 
-    Raises:
-        UnfinishedReleaseError: the folder has no manifest.
-        DamagedReleaseError: which file, what was found, what was expected, what to do.
-    """
-    manifest = open_release(folder)
-    if manifest.schema_version == 1:
-        raise DamagedReleaseError(
-            f"{folder}: a release of an earlier version, its lists have no probabilities; make a "
-            "new one with recsys recommend (what is published already can still be read)"
-        )
-    listed = {entry.path for entry in manifest.files}
-    on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")}
-    if listed != on_disk:
-        raise DamagedReleaseError(
-            f"{folder}: missing files {sorted(listed - on_disk)}, files its manifest does not name "
-            f"{sorted(on_disk - listed)}; copy the release again or make a new one"
-        )
-    for entry in manifest.files:
-        found = _file_entry(folder, entry.path, entry.rows)
-        if found != entry:
-            raise DamagedReleaseError(
-                f"{folder / entry.path}: found {found.bytes} bytes, sha256 {found.sha256[:12]}..., "
-                f"expected {entry.bytes} bytes, sha256 {entry.sha256[:12]}...; the file changed "
-                "after the release was sealed, copy it again or make a new release"
-            )
-    counts, rows = _count(folder, manifest.k)
-    expected = {entry.path: entry.rows for entry in manifest.files}
-    if counts != manifest.counts or rows != expected:
-        raise DamagedReleaseError(
-            f"{folder}: found {counts} and rows {rows}, its manifest says {manifest.counts} "
-            f"and {expected}; make a new release"
-        )
-    return manifest
+
+def file_entry(folder: Path, path: str, rows: int) -> FileEntry:
+    """Describe a file of the release as it is on disk."""
+    with (folder / path).open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(path=path, rows=rows, bytes=(folder / path).stat().st_size, sha256=sha256)
+
+
+def content_fingerprint(files: Sequence[FileEntry]) -> str:
+    """Return 12 hex digits that are the same for the same lists."""
+    together = "\n".join(f"{entry.path} {entry.sha256}" for entry in files)
+    return hashlib.sha256(together.encode()).hexdigest()[:12]
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -274,21 +225,3 @@ def _write(folder: Path, path: Path, table: pa.Table) -> None:
 def _refuse_sealed(folder: Path) -> None:
     if is_sealed(folder):
         raise ServingError(f"{folder} is sealed and never changes again; make a new release")
-
-
-def _file_entry(folder: Path, path: str, rows: int) -> FileEntry:
-    with (folder / path).open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileEntry(path=path, rows=rows, bytes=(folder / path).stat().st_size, sha256=sha256)
-
-
-def _count(folder: Path, k: int) -> tuple[Counts, dict[str, int]]:
-    """Check and count the lists of parts 0, 1, ..., which are as many as there are files."""
-    n_parts = len(list(folder.glob("lists/*.parquet")))
-    return count_lists(folder, [part_path(folder, i) for i in range(max(1, n_parts))], k)
-
-
-def _words(error: ValidationError) -> str:
-    """Say in one line what pydantic found."""
-    found = ((".".join(map(str, one["loc"])) or "it", one["msg"]) for one in error.errors())
-    return "; ".join(f"{where}: {message}" for where, message in found)

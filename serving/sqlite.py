@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from serving.errors import DamagedReleaseError, NoReleaseError, ServingError
 from serving.lists import Answer, ListedItem, iter_lists, list_starts
-from serving.release import Manifest
+from serving.manifest import Manifest
 
 # Rows in the order they come and an index at the end: built 2-4x faster, read 2x faster and up to
 # 3x smaller than WITHOUT ROWID, whose rows of 1 kB and more spill into overflow pages (100,000

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, Self
 
 from serving.errors import ServingError
 from serving.lists import Answer, ListedItem
-from serving.release import Manifest
+from serving.manifest import Manifest
 
 ADDRESS = re.compile(r"(redis|rediss|unix)://")
 

@@ -29,12 +29,15 @@ READING_SIDE = {  # runs with the base install alone, and imports nothing else o
         "config",
         "errors",
         "folder",
+        "inspection",
         "lists",
+        "manifest",
         "pointer",
         "publish",
         "release",
         "settings",
         "sqlite",
+        "statistics",
         "stores",
     )
 }

@@ -31,9 +31,9 @@ from recsys.encoder import load_encoder, moved_vectors
 from recsys.errors import ConfigError
 from recsys.ranker import refit_ranker
 from serving.batch import recommend
+from serving.inspection import verify
 from serving.lists import LIST_COLUMNS
 from serving.publish import publish
-from serving.release import verify
 from serving.stores import open_reader
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,8 @@ import typer
 
 from recsys import cli
 from recsys.terminal import EXTRAS
-from serving.release import Model, part_path, seal, write_fallback, write_part
+from serving.manifest import Model
+from serving.release import part_path, seal, write_fallback, write_part
 from serving.stores import open_reader
 
 ROOT = Path(__file__).parents[2]

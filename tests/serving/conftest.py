@@ -9,7 +9,8 @@ import pytest
 import uvicorn
 
 from serving.api import create_app
-from serving.release import Model, seal, write_fallback, write_part
+from serving.manifest import Model
+from serving.release import seal, write_fallback, write_part
 
 LISTS = {"ann": ["i1", "i2", "i3"], "bob": ["i2"], "cy/ü 7": ["i3", "i1"]}
 FALLBACK = ["i9", "i1"]
@@ -40,9 +41,9 @@ def write_lists(folder, lists, fallback, mark, parts):
 
 @pytest.fixture
 def seal_lists():
-    """Seal a folder with a lineage that does not matter to the test."""
+    """Seal a folder with a lineage that does not matter; `known` is what the batch job adds."""
 
-    def make(folder) -> None:
+    def make(folder, **known) -> None:
         seal(
             folder,
             created_at="2026-08-20T03:00:00Z",
@@ -53,6 +54,7 @@ def seal_lists():
             code_commit="482d2c3",
             k=20,
             metrics={"test/ndcg_at_10": 0.0709},
+            **known,
         )
 
     return make

@@ -4,14 +4,14 @@ import pyarrow as pa
 import pytest
 
 from serving.errors import DamagedReleaseError, ServingError, UnfinishedReleaseError
+from serving.inspection import verify
 from serving.lists import Counts
+from serving.manifest import Model
 from serving.release import (
-    Model,
     new_release_id,
     open_release,
     part_path,
     seal,
-    verify,
     write_fallback,
     write_part,
 )
@@ -168,7 +168,8 @@ def test_checksums_that_match_do_not_excuse_a_manifest_that_miscounts(sealed):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('"schema_version": 2', '"schema_version": 3', "schema_version"),
+        ('"schema_version": 3', '"schema_version": 4', "schema_version"),
+        ('"statistics": {', '"reach": null, "older": {', "older"),
         ('"k": 20', '"k": 20, "later": 1', "later"),
         ('"release_id": "r1"', '"release_id": "../r1"', "release_id"),
         ("{", "", "manifest.json"),
@@ -183,7 +184,7 @@ def test_a_manifest_of_another_shape_is_refused(sealed, old, new, words):
 
 def test_a_release_of_before_there_were_probabilities_is_refused_in_words(sealed):
     path = sealed() / "manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 1'))
     with pytest.raises(DamagedReleaseError, match="have no probabilities; make a new one with"):
         verify(path.parent)
 
