@@ -4,7 +4,8 @@ Whoever does the work calls `show(task, done, total, note)` as often as it likes
 it is unknown; a task ends when `done` reaches `total`, and may then begin again. Tasks come one
 after another, so one that never reaches its total (it stopped early) is over when the next begins.
 A task that begins above 0 goes on with earlier work, which counts neither for its rate nor for its
-time left. Both displays are on stderr: stdout is for results.
+time left. A note that begins with "careful: " is never left out and stays to be read. Both displays
+are on stderr: stdout is for results.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rich.progress import (
 Show = Callable[[str, int, int, str], None]
 Clock = Callable[[], float]
 SILENCE_S = 10.0  # between two lines of a task; its first and its last are always said
+CAREFUL = "careful: "  # how a warning begins
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Step:
     rate: float  # done per second since the task began; 0 = nothing done yet
     is_first: bool
     is_last: bool
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the note is one that nobody should miss."""
+        return self.note.startswith(CAREFUL)
 
 
 @contextmanager
@@ -107,6 +114,8 @@ def _bars(display: Progress) -> Callable[[Step], None]:
             bars[step.task] = display.add_task(step.task, total=None, amount="", note="")
         elif step.is_first:
             display.reset(bars[step.task])
+        if step.is_warning:
+            display.console.print(f"{step.task}: {step.note}", markup=False, highlight=False)
         running[:] = [] if step.is_last else [step]
         amount = ", ".join([*_count(step), *_rate(step)])
         display.update(bars[step.task], total=step.total or None, completed=step.done,
@@ -121,13 +130,13 @@ def _lines(file: TextIO) -> Callable[[Step], None]:
 
     def tell(step: Step) -> None:
         is_due = step.elapsed_s - said_s.get(step.task, 0.0) >= SILENCE_S
-        if not (step.is_first or step.is_last or is_due):
+        if not (step.is_first or step.is_last or step.is_warning or is_due):
             return
         said_s[step.task] = step.elapsed_s
         words = [*_count(step), *_rate(step)]
         if step.is_last:
             words = [f"done in {_span(step.elapsed_s)}", *words]
-        elif not step.is_first:
+        elif not step.is_first and not step.is_warning:
             words += [_span(step.elapsed_s), *_left(step)]
         words += [step.note] if step.note else []
         file.write(f"{step.task}: {', '.join(words) or 'begins'}\n")

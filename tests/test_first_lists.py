@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -47,3 +48,30 @@ def test_init_asks_nothing_and_refuses_in_words(tmp_path):
     assert "no events found" in wrong and "towns.csv has town?, people?" in wrong
     assert "Traceback" not in wrong
     assert [path.name for path in tmp_path.iterdir()] == ["towns.csv"]
+
+
+@pytest.mark.slow
+def test_a_shop_that_is_odd_in_every_way_is_learned_from_and_listed(tmp_path, settings_in):
+    """One text for all, a category each, no price, times without a zone, a bot, new users only."""
+    rng, n, n_items, start = np.random.default_rng(0), 900, 30, pd.Timestamp("2026-01-01")
+    minutes = np.sort(rng.integers(0, 100 * 1440, n))
+    user = np.where(rng.random(n) < 0.4, "bot; of/ours", [f"ü {at % 40}" for at in range(n)])
+    late = minutes >= 85 * 1440
+    user[late] = [f"new {at}" for at in range(late.sum())]
+    events = pd.DataFrame({
+        "user_id": user, "item_id": [f"i/{at}" for at in rng.zipf(1.5, n) % n_items],
+        "timestamp": (start + pd.to_timedelta(minutes, unit="min")).astype(str),
+    })  # fmt: skip
+    own = {"item_id": [f"i/{at}" for at in range(n_items)],
+           "category": [f"c{at}" for at in range(n_items)]}  # fmt: skip
+    items = pd.DataFrame(own | {"title": "thing", "price": 0.0})
+    events.to_parquet(tmp_path / "events.parquet")
+    items.to_parquet(tmp_path / "items.parquet")
+    settings = [word for one in settings_in(tmp_path) for word in ("--set", one)]
+    code, _, wrong = recsys(tmp_path, "run", *settings)
+    assert code == 0, wrong
+    assert "careful: " in wrong and "has no time zone" in wrong
+    with open_reader(tmp_path / "store") as reader:
+        bot, new, nobody = reader.read(["bot; of/ours", "new 0", "nobody"], 5).lists
+    assert not bot.is_fallback and not new.is_fallback and nobody.is_fallback
+    assert all(len({item.item_id for item in one.items}) == 5 for one in (bot, new, nobody))

@@ -1,6 +1,7 @@
 """Whoever watches sees every task begin and end, and is not flooded in between."""
 
 import io
+import re
 
 import pytest
 
@@ -37,6 +38,12 @@ def test_between_two_lines_of_a_task_are_at_least_10_seconds(log):
     lines = log.follow(*((second, "encode", second, 100, "") for second in range(100)))
     assert len(lines) == 1 + 99 // 10
     assert lines[1] == "encode: 10/100, 1/s, 10 s, 1:30 left"  # (100 - 10) / (10 / 10) = 90 s
+
+
+def test_a_warning_is_never_left_out(log):
+    said = ["checked 9 events", "careful: no time zone", "careful: 2 copies", "of 3 users"]
+    lines = log.follow(*((0, "prepare", 0, 0, note) for note in said))
+    assert [line.removeprefix("prepare: ") for line in lines] == said[:3]
 
 
 def test_what_an_earlier_run_did_counts_neither_for_the_rate_nor_for_the_time_left(log):
@@ -79,11 +86,25 @@ def test_progress_is_no_result(capsys):
     assert said.out == "" and said.err == "encode: 0/3\n"
 
 
-def test_a_terminal_shows_every_task_once_with_its_last_note(monkeypatch):
+@pytest.fixture
+def terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
+    file = io.StringIO()
+    file.isatty = lambda: True
+    return file
+
+
+def test_a_warning_stays_on_a_terminal(terminal):
+    notes = ["careful: [no] zone", "careful: 2 copies", "of 3 users"]
+    Watched(terminal).follow(*((0, "prepare", 0, 0, note) for note in notes))
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    lines = [line.strip() for line in screen.splitlines()]
+    assert lines.count("prepare: careful: [no] zone") == 1
+    assert lines.count("prepare: careful: 2 copies") == 1
+
+
+def test_a_terminal_shows_every_task_once_with_its_last_note(terminal):
     Watched(terminal).follow(
         (0, "prepare", 0, 0, "bucket [1]"),  # brackets are no markup
         (1, "fit", 0, 600, ""),
