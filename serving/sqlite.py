@@ -1,35 +1,45 @@
 """One release as one SQLite file: built once, then only read.
 
 A user is found by the text of its id: 42 and "42" are the same user, because a request over HTTP
-cannot tell them apart. ("042" is another one.)
+cannot tell them apart. ("042" is another one.) Lists are as `serving.packing` makes them. Files
+that an earlier version built, with lists as JSON, are still read.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from serving.errors import DamagedReleaseError, NoReleaseError, ServingError
-from serving.lists import Answer, ListedItem, iter_lists, list_starts
+from serving.lists import Answer, ListedItem
+from serving.packing import Packer, packed_fallback, packed_lists
 from serving.manifest import Manifest
+from serving.unpacking import Words, parse_words, unpack
 
-# Rows in the order they come and an index at the end: built 2-4x faster, read 2x faster and up to
-# 3x smaller than WITHOUT ROWID, whose rows of 1 kB and more spill into overflow pages (100,000
-# lists of 20, SQLite 3.40).
-TABLES = """
-CREATE TABLE lists (key TEXT NOT NULL, payload BLOB NOT NULL);
-CREATE TABLE meta (manifest TEXT NOT NULL, fallback BLOB NOT NULL);
+FORMAT = 2  # the file's user_version; 0 had lists as JSON
+# Lists in the order they come, and users sorted once at the end: the file is written from front to
+# back, without splitting a page. Large pages waste less behind their last list.
+TABLES = f"""
+PRAGMA page_size = 16384;
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA user_version = {FORMAT};
+BEGIN;
+CREATE TABLE lists (list INTEGER PRIMARY KEY, packed BLOB NOT NULL);
+CREATE TABLE users (key TEXT PRIMARY KEY, list INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (manifest TEXT NOT NULL, words BLOB NOT NULL, fallback BLOB NOT NULL);
+CREATE TEMP TABLE met (key TEXT NOT NULL, list INTEGER NOT NULL);
 """
-INDEX = "CREATE UNIQUE INDEX by_key ON lists (key)"
+SORTED = "INSERT INTO users SELECT key, list FROM met ORDER BY key"
+MAPPED = 1 << 40  # bytes of a file that may be read as memory: all of it
+FIND = "SELECT packed FROM lists WHERE list = (SELECT list FROM users WHERE key = ?)"
+FIND_JSON = "SELECT payload FROM lists WHERE key = ?"
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,8 @@ class OpenRelease:
     path: Path
     connection: sqlite3.Connection
     manifest: Manifest
-    fallback: list[list[Any]]
+    words: Words | None  # None: a file of the earlier version
+    fallback: Sequence[ListedItem]
 
     def answer(self, user_id: str | int, k: int | None) -> Answer:
         """Read the list of a user, or the fallback list; at most `k` items of it.
@@ -47,25 +58,22 @@ class OpenRelease:
         Raises:
             ServingError: the file is damaged.
         """
-        query = "SELECT payload FROM lists WHERE key = ?"
+        key = str(user_id)
         try:
-            found = self.connection.execute(query, (str(user_id),)).fetchone()
+            found = self.connection.execute(FIND if self.words else FIND_JSON, (key,)).fetchone()
+        except UnicodeEncodeError:  # half a character, which no list is kept under
+            found = None
         except sqlite3.Error as error:
             raise ServingError(f"{self.path} cannot be read: {error}") from error
-        rows = json.loads(found[0]) if found else self.fallback
-        return Answer(user_id, found is None, self._items(rows[:k]))
+        if found is None:
+            return Answer(user_id, True, self.fallback[:k])
+        if self.words is None:
+            return Answer(user_id, False, _from_json(found[0], self.manifest)[:k])
+        return Answer(user_id, False, unpack(found[0], self.words, k))
 
-    def fallback_items(self) -> list[ListedItem]:
-        """Return the list for everyone."""
-        return self._items(self.fallback)
-
-    def _items(self, rows: list[list[Any]]) -> list[ListedItem]:
-        if self.manifest.schema_version == 1:  # neither probabilities nor drivers
-            rows = [[item_id, score, None, *texts, ""] for item_id, score, *texts in rows]
-        return [
-            ListedItem(rank, item_id, float(score), *rest)
-            for rank, (item_id, score, *rest) in enumerate(rows, start=1)
-        ]
+    def again(self) -> OpenRelease:
+        """Open another connection to the same file, for another thread."""
+        return replace(self, connection=_connect(self.path))
 
     def close(self) -> None:
         """Close the connection."""
@@ -77,17 +85,21 @@ def open_file(path: Path) -> OpenRelease:
 
     Raises:
         NoReleaseError: there is no such file.
-        ServingError: it is damaged.
+        ServingError: it is damaged, or a later version built it.
     """
-    uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
     connection: sqlite3.Connection | None = None
     try:
-        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-        manifest, fallback = connection.execute("SELECT manifest, fallback FROM meta").fetchone()
-        return OpenRelease(
-            path, connection, Manifest.model_validate_json(manifest), json.loads(fallback)
-        )
-    except (sqlite3.Error, TypeError, ValueError) as error:
+        connection = _connect(path)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version not in (0, FORMAT):
+            raise ValueError(f"format {version}, which this version does not know")
+        manifest, *words, fallback = connection.execute("SELECT * FROM meta").fetchone()
+        known = Manifest.model_validate_json(manifest)
+        if not version:
+            return OpenRelease(path, connection, known, None, _from_json(fallback, known))
+        told = parse_words(words[0])
+        return OpenRelease(path, connection, known, told, list(unpack(fallback, told)))
+    except (sqlite3.Error, TypeError, ValueError, IndexError, ServingError) as error:
         if connection is not None:
             connection.close()
         if not path.exists():
@@ -119,53 +131,31 @@ def build_file(path: Path, release_folder: Path, manifest: Manifest) -> None:
 
 def _fill(connection: sqlite3.Connection, release_folder: Path, manifest: Manifest) -> None:
     """Write all lists, one batch of rows in memory at a time; the file is no use before the end."""
-    connection.execute("PRAGMA journal_mode = OFF")
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.executescript(f"BEGIN; {TABLES}")
-    for entry in manifest.files:
-        if entry.path != "fallback.parquet":
-            for table in iter_lists(release_folder / entry.path):
-                connection.executemany("INSERT INTO lists VALUES (?, ?)", _keyed(table))
-    fallback = pq.read_table(release_folder / "fallback.parquet")
-    [payload] = _payloads(fallback, pa.array([0, len(fallback)], pa.int32())).to_pylist()
-    connection.execute("INSERT INTO meta VALUES (?, ?)", (manifest.model_dump_json(), payload))
-    connection.execute(INDEX)
+    connection.executescript(TABLES)
+    packer, numbers = Packer(), count(1)
+    for keys, packed in packed_lists(packer, release_folder, manifest):
+        connection.executemany("INSERT INTO lists (packed) VALUES (?)", zip(packed, strict=True))
+        connection.executemany("INSERT INTO met VALUES (?, ?)", zip(keys, numbers, strict=False))
+    fallback = packed_fallback(packer, release_folder)
+    row = (manifest.model_dump_json(), packer.words().as_bytes(), fallback)
+    connection.execute("INSERT INTO meta VALUES (?, ?, ?)", row)
+    connection.execute(SORTED)
     connection.execute("COMMIT")
 
 
-def _keyed(table: pa.Table) -> Iterator[tuple[str | None, bytes | None]]:
-    """Turn whole lists into (key, payload), one per user."""
-    users = table["user_id"].combine_chunks()
-    starts = list_starts(users)
-    ends = pa.array([len(users)], starts.type)
-    offsets = pa.concat_arrays([starts, ends]).cast(pa.int32())
-    keys = users.take(starts).cast(pa.string())
-    return zip(keys.to_pylist(), _payloads(table, offsets).to_pylist(), strict=True)
+def _connect(path: Path) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    connection.execute(f"PRAGMA mmap_size = {MAPPED}")
+    return connection
 
 
-def _payloads(table: pa.Table, offsets: pa.Int32Array) -> pa.Array[Any]:
-    """Write each list as JSON: (n_lists,) binary.
-
-    [[item_id, score, probability, source, reason, drivers], ...], the probability null in the
-    fallback list.
-
-    Args:
-        table: the rows of the lists, back to back.
-        offsets: (n_lists + 1,) int32, where each list begins and the last one ends.
-    """
-    names = ("item_id", "score", "probability", "source", "reason", "drivers")
-    columns = [_json(table[name].combine_chunks()) for name in names]
-    join: Any = pc.binary_join_element_wise  # its stubs know no plain text among the arguments
-    lists = pc.binary_join(pa.ListArray.from_arrays(offsets, join(*columns, ",")), "],[")
-    payloads: pa.Array[Any] = join("[[", lists, "]]", "").cast(pa.binary())
-    return payloads
-
-
-def _json(column: pa.Array[Any]) -> pa.Array[Any]:
-    """Write each value as JSON; a float32 takes the fewest digits that read back the same."""
-    if not pa.types.is_string(column.type):
-        return column.cast(pa.string()).fill_null("null")
-    encode = json.JSONEncoder(ensure_ascii=False).encode
-    coded = column.dictionary_encode()
-    texts = [encode(text) for text in coded.dictionary.to_pylist()]
-    return pa.array(texts, pa.string()).take(coded.indices)
+def _from_json(payload: bytes, manifest: Manifest) -> list[ListedItem]:
+    """Read a list of the earlier version: [[item_id, score, probability, ...], ...]."""
+    rows: list[list[Any]] = json.loads(payload)
+    if manifest.schema_version == 1:  # neither probabilities nor drivers
+        rows = [[item_id, score, None, *texts, ""] for item_id, score, *texts in rows]
+    return [
+        ListedItem(rank, item_id, float(score), *rest)
+        for rank, (item_id, score, *rest) in enumerate(rows, start=1)
+    ]

@@ -34,7 +34,7 @@ class Fallback(NamedTuple):
     """The list for everyone, and the release that it is of."""
 
     release: Manifest
-    items: list[ListedItem]
+    items: Sequence[ListedItem]
 
 
 @dataclass(frozen=True)
