@@ -132,9 +132,11 @@ class SqliteReader:
 
     def __init__(self, store: Path) -> None:
         self._store = store
-        self._lock = Lock()
+        self._lock = Lock()  # over the three below
         self._pointer = b""  # as last read; the idle connections are of this release
         self._idle: list[OpenRelease] = []
+        self._known: OpenRelease | None = None  # of this release too, for what connections share
+        self._opening = Lock()  # one thread opens a new release, the others wait for what it knows
 
     def read(self, user_ids: Sequence[str | int], k: int | None = None) -> Answers:
         """Read the lists of some users, all of one release."""
@@ -144,7 +146,7 @@ class SqliteReader:
     def fallback(self) -> Fallback:
         """Read the list for everyone."""
         with self._borrowed() as opened:
-            return Fallback(opened.manifest, opened.fallback_items())
+            return Fallback(opened.manifest, opened.fallback)
 
     def release(self) -> Manifest:
         """Say which release is current."""
@@ -183,11 +185,22 @@ class SqliteReader:
             return pointer, opened
         release_id = parse_pointer(self._store, pointer).release_id
         try:
-            return pointer, open_file(_sqlite_path(self._store, release_id))
+            with self._opening:
+                return pointer, self._open(pointer, _sqlite_path(self._store, release_id))
         except NoReleaseError:
             if pointer_bytes(self._store) == pointer:
                 raise
             return self._take()  # it was replaced and deleted since the pointer was read
+
+    def _open(self, pointer: bytes, path: Path) -> OpenRelease:
+        """Open a connection; the first of a release reads what all of them share."""
+        with self._lock:
+            known = self._known if pointer == self._pointer else None
+        opened = open_file(path) if known is None else known.again()
+        with self._lock:
+            if pointer == self._pointer:
+                self._known = opened
+        return opened
 
     def _keep(self, pointer: bytes) -> OpenRelease | None:
         """Make the pool one of this pointer's release; take a connection out if it has one."""
@@ -195,6 +208,7 @@ class SqliteReader:
         with self._lock:
             if pointer != self._pointer:
                 stale, self._idle, self._pointer = self._idle, [], pointer
+                self._known = None
             opened = self._idle.pop() if self._idle else None
         for old in stale:
             old.close()

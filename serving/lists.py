@@ -8,7 +8,7 @@ has none: there the column is null throughout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,9 +61,7 @@ class Counts(BaseModel, frozen=True, extra="forbid"):
     items_listed: int  # distinct items in any list, the fallback list apart
 
 
-def iter_lists(
-    part: Path, rows: int = ROW_GROUP, coded: Sequence[str] = ()
-) -> Iterator[pa.Table]:
+def iter_lists(part: Path, rows: int = ROW_GROUP, coded: Sequence[str] = ()) -> Iterator[pa.Table]:
     """Yield a part as tables of about `rows` rows that never cut a user's list in two.
 
     Args:

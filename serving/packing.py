@@ -45,7 +45,7 @@ pc: Any = pyarrow.compute  # its stubs know no plain numbers among the arguments
 def packed_lists(
     packer: Packer, release_folder: Path, manifest: Manifest
 ) -> Iterator[tuple[list[str], list[bytes]]]:
-    """Yield the users' keys and their packed lists, a batch at a time; the next is made meanwhile."""
+    """Yield users' keys and their packed lists, batch after batch; the next is made meanwhile."""
     with ThreadPoolExecutor(1) as ahead:
         waiting: Future[tuple[list[str], list[bytes]]] | None = None
         for entry in manifest.files:
@@ -66,7 +66,7 @@ def packed_fallback(packer: Packer, release_folder: Path) -> bytes:
 
 
 def _packed(packer: Packer, table: pa.Table) -> tuple[list[str], list[bytes]]:
-    users = table["user_id"].combine_chunks()
+    users: Column = table["user_id"].combine_chunks()
     keys = users.take(list_starts(users)).cast(pa.string())
     return keys.to_pylist(), packer.pack(table).to_pylist()
 

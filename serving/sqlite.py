@@ -18,8 +18,8 @@ from typing import Any
 
 from serving.errors import DamagedReleaseError, NoReleaseError, ServingError
 from serving.lists import Answer, ListedItem
-from serving.packing import Packer, packed_fallback, packed_lists
 from serving.manifest import Manifest
+from serving.packing import Packer, packed_fallback, packed_lists
 from serving.unpacking import Words, parse_words, unpack
 
 FORMAT = 2  # the file's user_version; 0 had lists as JSON
@@ -72,8 +72,15 @@ class OpenRelease:
         return Answer(user_id, False, unpack(found[0], self.words, k))
 
     def again(self) -> OpenRelease:
-        """Open another connection to the same file, for another thread."""
-        return replace(self, connection=_connect(self.path))
+        """Open another connection to the same file, for another thread.
+
+        Raises:
+            NoReleaseError: the file was deleted meanwhile.
+        """
+        try:
+            return replace(self, connection=_connect(self.path))
+        except sqlite3.Error as error:
+            raise NoReleaseError(f"{self.path} is gone; publish its release again") from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -32,6 +32,7 @@ READING_SIDE = {  # runs with the base install alone, and imports nothing else o
         "inspection",
         "lists",
         "manifest",
+        "packing",
         "pointer",
         "publish",
         "release",
@@ -39,6 +40,7 @@ READING_SIDE = {  # runs with the base install alone, and imports nothing else o
         "sqlite",
         "statistics",
         "stores",
+        "unpacking",
     )
 }
 BASE_INSTALL = {"httpx", "pyarrow", "pydantic", "pydantic_core", "rich", "typer"}

@@ -31,7 +31,8 @@ def test_an_answer_says_everything_about_itself(sealed, store, url):
         "items": [
             {"rank": 1, "item_id": "x", "score": 1.0, "probability": 0.1, "source": "text",
              "reason": "r1", "drivers": "text, item"},
-            {"rank": 2, "item_id": 'y"', "score": 0.5, "probability": 0.05, "source": "text",
+            {"rank": 2, "item_id": 'y"', "score": 0.5, "source": "text",
+             "probability": pytest.approx(0.05, rel=0.002),
              "reason": "r1", "drivers": "text, item"},
         ],
     }  # fmt: skip

@@ -50,7 +50,7 @@ def test_a_publish_cut_short_leaves_nothing_behind_and_can_be_done_again(
     publish(sealed("r1"), store)
     before = snapshot(store)
     with monkeypatch.context() as crash:
-        crash.setattr("serving.sqlite.INDEX", "CREATE INDEX nonsense")
+        crash.setattr("serving.sqlite.SORTED", "INSERT nonsense")
         with pytest.raises(ServingError, match="cannot be built"):
             publish(sealed("r2"), store)
     assert snapshot(store) == before and not list(store.glob("*.tmp"))

@@ -1,12 +1,13 @@
 """A file gives back every list that was built into it, and nobody can change it."""
 
+import json
 import sqlite3
 from contextlib import closing
 
 import pytest
 
 from serving.errors import DamagedReleaseError, NoReleaseError, ServingError
-from serving.lists import ListedItem
+from serving.lists import Answer, ListedItem
 from serving.release import open_release
 from serving.sqlite import build_file, open_file
 
@@ -32,19 +33,54 @@ def test_each_user_gets_their_list_and_everyone_else_the_fallback(built):
         assert [item.item_id for item in opened.answer("ann", 1).items] == ["i1"]
 
 
-def test_a_file_of_before_there_were_probabilities_is_read_without_them(built):
-    old = b'[["i1",0.5,"text","why"],["i2",0.25,"text",""]]'
-    with closing(sqlite3.connect(built)) as connection, connection:
-        (manifest,) = connection.execute("SELECT manifest FROM meta").fetchone()
-        manifest = manifest.replace('"schema_version":2', '"schema_version":1')
-        connection.execute("UPDATE meta SET manifest = ?, fallback = ?", (manifest, old))
-        connection.execute("UPDATE lists SET payload = ? WHERE key = 'ann'", (old,))
+JSON_TABLES = """
+CREATE TABLE lists (key TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE meta (manifest TEXT NOT NULL, fallback BLOB NOT NULL);
+CREATE UNIQUE INDEX by_key ON lists (key);
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "stored", "last"),
+    [(1, b'[["i1",0.5,"text","why"]]', ListedItem(1, "i1", 0.5, None, "text", "why", "")),
+     (2, b'[["i1",0.5,0.25,"text","why","item"]]',
+      ListedItem(1, "i1", 0.5, 0.25, "text", "why", "item"))],
+)  # fmt: skip
+def test_a_file_of_before_lists_were_packed_is_read(built, tmp_path, version, stored, last):
     with closing(open_file(built)) as opened:
-        assert opened.manifest.schema_version == 1
+        sealed = opened.manifest.model_dump(exclude={"statistics", "reach", "forced"})
+    manifest = json.dumps(sealed | {"schema_version": version})
+    path = tmp_path / "earlier.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(JSON_TABLES)
+        connection.execute("INSERT INTO meta VALUES (?, ?)", (manifest, stored))
+        connection.execute("INSERT INTO lists VALUES ('ann', ?)", (stored,))
+    with closing(open_file(path)) as opened:
+        assert opened.manifest.schema_version == version
         for user in ("ann", "nobody"):
-            first, second = opened.answer(user, None).items
-            assert first == ListedItem(1, "i1", 0.5, None, "text", "why", "")
-            assert (second.rank, second.probability, second.reason) == (2, None, "")
+            assert opened.answer(user, None) == Answer(user, user == "nobody", [last])
+            assert opened.answer(user, 0).items == []
+
+
+def test_a_file_of_a_later_version_is_refused(built):
+    with closing(sqlite3.connect(built)) as connection:
+        connection.execute("PRAGMA user_version = 3")
+    with pytest.raises(ServingError, match="format 3, which this version does not know"):
+        open_file(built)
+
+
+def test_connections_to_one_file_share_its_words(built):
+    with closing(open_file(built)) as opened, closing(opened.again()) as another:
+        assert another.words is opened.words and another.connection is not opened.connection
+        assert another.answer("ann", None) == opened.answer("ann", None)
+        built.unlink()
+        with pytest.raises(NoReleaseError, match="gone"):
+            opened.again()
+
+
+def test_half_a_character_is_nobody(built):
+    with closing(open_file(built)) as opened:
+        assert opened.answer("\ud800", None).is_fallback
 
 
 def test_a_file_is_read_only(built):

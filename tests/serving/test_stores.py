@@ -27,10 +27,6 @@ TEXT_IDS = {
 INT_IDS = {42: [7, -1, 2**63 - 1], -(2**63): [0], 2**63 - 1: [5]}
 
 
-def float32(value):
-    return pa.scalar(value, pa.float32()).as_py()
-
-
 @pytest.mark.parametrize(("lists", "fallback"), [(TEXT_IDS, ["i9", "i1"]), (INT_IDS, [9, 1])])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_every_list_comes_back_as_it_was_written(sealed, store, lists, fallback, parts):
@@ -40,15 +36,15 @@ def test_every_list_comes_back_as_it_was_written(sealed, store, lists, fallback,
     assert [answer.user_id for answer in found.lists] == [*lists, "nobody"]
     assert [answer.is_fallback for answer in found.lists] == [False] * len(lists) + [True]
     for answer, items in zip(found.lists, [*lists.values(), fallback], strict=True):
-        chances = [None if answer.is_fallback else float32(0.1 / rank)
-                   for rank in range(1, len(items) + 1)]  # fmt: skip
-        assert [(item.rank, item.item_id, float32(item.score), item.source, item.reason,
-                 item.drivers)
+        assert [(item.rank, item.item_id, item.source, item.reason, item.drivers)
                 for item in answer.items] == [
-            (rank, item, float32(1 / rank), "text", "r1", "text, item")
-            for rank, item in enumerate(items, start=1)
+            (rank, item, "text", "r1", "text, item") for rank, item in enumerate(items, start=1)
         ]  # fmt: skip
-        assert [chance and float32(chance) for *_, chance, _, _, _ in answer.items] == chances
+        scores = [1 / rank for rank in range(1, len(items) + 1)]
+        assert [item.score for item in answer.items] == pytest.approx(scores, abs=1e-4)
+        chances = [item.probability for item in answer.items]
+        told = [None if answer.is_fallback else 0.1 * score for score in scores]
+        assert chances == (told if answer.is_fallback else pytest.approx(told, rel=0.002))
         assert all(type(item.item_id) is type(items[0]) for item in answer.items)
 
 
