@@ -108,10 +108,14 @@ def test_published_lists_come_back_whole(small_world, release):
     lists = read_lists(release)
     with open_reader(small_world.config.serving.store) as reader:
         answers = reader.read([*lists["user_id"].unique(), "nobody"]).lists
-    found = [(answer.user_id, item.rank, item.item_id, np.float32(item.probability))
+    found = [(answer.user_id, item.rank, item.item_id, item.source, item.reason, item.drivers)
              for answer in answers[:-1] for item in answer.items]  # fmt: skip
-    columns = ["user_id", "rank", "item_id", "probability"]
+    columns = ["user_id", "rank", "item_id", "source", "reason", "drivers"]
     assert found == list(lists[columns].itertuples(index=False, name=None))
+    numbers = [(item.score, item.probability) for answer in answers[:-1] for item in answer.items]
+    spans = lists.groupby("user_id", sort=False)["score"].transform(np.ptp)
+    assert (np.abs(np.array(numbers)[:, 0] - lists["score"]) <= spans / 6_553 + 1e-6).all()
+    np.testing.assert_allclose(np.array(numbers)[:, 1], lists["probability"], rtol=2e-3, atol=1e-6)
     assert answers[-1].is_fallback
     assert {item.probability for item in answers[-1].items} == {None}
 
