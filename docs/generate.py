@@ -24,11 +24,12 @@ from features.catalogue import CATALOGUE
 from pipelines.settings import RunConfig
 from recsys.dialect import EventSource, ItemSource, Source
 from recsys.schema import EventRule
-from serving.settings import ServingConfig
+from serving.settings import GateConfig, ServingConfig
 
 FOLDER = Path(__file__).parent
 WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path",
          Any: "value"}  # fmt: skip
+WORDED: dict[str, type[BaseModel]] = {"serving": ServingConfig, "gates": GateConfig}
 SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 FEATURES = """\
 # Features
@@ -61,8 +62,8 @@ file. An unknown key or a wrong value is an error that names the full key; nothi
 value is TOML, and what is not TOML is taken as text. Relative paths start at the current folder.
 [examples/run.toml](../examples/run.toml) is a file to begin with.
 
-`recsys publish`, `rollback`, `releases` and `serve` read only the table `[serving]`, so they run on
-the base install.
+`recsys publish`, `rollback`, `releases` and `serve` read only the table `[serving]` (publish also
+`[gates]`), so they run on the base install.
 """
 SOURCE = """\
 A source is a path (`items = "items.csv"`), or a path and how the file is written
@@ -98,7 +99,7 @@ def config_page() -> str:
     """Return docs/config.md: a table for each section of the run configuration."""
     lines = [CONFIG, "## The file itself", "", *_keys(RunConfig, ""), ""]
     for name, model in sections().items():
-        described = ServingConfig if name == "serving" else model  # the same keys, better worded
+        described = WORDED.get(name, model)  # the same keys, better worded
         lines += [f"## {name}", "", _summary(described), "", *_keys(described, f"{name}."), ""]
         if name == "data":
             lines += ["A rule of `data.event_types`:", "", *_keys(EventRule, ""), ""]

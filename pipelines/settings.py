@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,9 @@ from recsys.ranker import HeadConfig, RankerConfig
 from recsys.schema import DataConfig
 from recsys.state import StateConfig
 from recsys.training import TrainingConfig
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class SplitConfig(BaseModel):
@@ -69,6 +72,25 @@ class ServingPaths(BaseModel):
     k: int = Field(20, ge=1, le=1000)
 
 
+class GateLimits(BaseModel):
+    """The `gates` section; `serving.settings.GateConfig` reads the same keys without us."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    active_coverage: Share = 0.95
+    short_items: Count = 5
+    short_lists: Share = 0.05
+    unavailable_rows: Share = 0.0
+    item_share: Share = 0.9
+    category_share: Share = 0.95
+    overlap: Share = 0.1
+    overlap_users: Count = 10_000
+    users_lost: Share = 0.1
+    items_lost: Share = 0.5
+    data_age_days: float = Field(0.0, ge=0)
+    least_users: Count = 50
+
+
 class RunConfig(BaseModel):
     """Everything a run depends on."""
 
@@ -89,11 +111,12 @@ class RunConfig(BaseModel):
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingPaths = ServingPaths()
+    gates: GateLimits = GateLimits()
 
     def portable(self) -> RunConfig:
-        """Return the config without places and ports: what results depend on."""
-        serving = ServingPaths(k=self.serving.k)
-        return self.model_copy(update={"run_dir": Path(), "serving": serving})
+        """Return the config without places, ports and gates: what results depend on."""
+        plain = {"serving": ServingPaths(k=self.serving.k), "gates": GateLimits()}
+        return self.model_copy(update={"run_dir": Path(), **plain})
 
     @property
     def tracking_uri(self) -> str:

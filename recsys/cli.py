@@ -23,7 +23,10 @@ for part in (cli_data, cli_learning, cli_lists, cli_whole):
 
 
 def main() -> None:
-    """Run the command line; what a user can get wrong is said in words, with exit code 2."""
+    """Run the command line; what a user can get wrong is said in words, with exit code 2.
+
+    A release that failed a gate is 3.
+    """
     from serving.errors import ServingError
 
     try:
@@ -37,7 +40,7 @@ def main() -> None:
         if message is None:
             raise
         typer.echo(f"recsys: {message}", err=True)
-        raise SystemExit(2) from None
+        raise SystemExit(getattr(error, "exit_code", 2)) from None
 
 
 if __name__ == "__main__":

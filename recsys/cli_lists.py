@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from recsys import options as opt
-from recsys.cli_settings import run_config, serving_config
+from recsys.cli_settings import gate_config, run_config, serving_config
 from recsys.terminal import say
 
 if TYPE_CHECKING:
     from pipelines.settings import RunConfig
+    from serving.gates import Verdict
+    from serving.settings import GateConfig
 
 
 commands = typer.Typer()
@@ -33,18 +37,26 @@ def recommend(
     say(f"publish it: recsys publish {folder}")
 
 
-@commands.command(epilog="Example: recsys publish --store runs/store")
+@commands.command(epilog="Example: recsys publish --store runs/store --dry-run")
 def publish(
-    release: opt.Release = None,
-    config: opt.Config = None,
-    set_: opt.Set = None,
-    store: opt.Store = None,
-) -> None:
-    """Let readers read a release: verify it, load it, switch to it."""
+    release: opt.Release = None, config: opt.Config = None, set_: opt.Set = None,
+    store: opt.Store = None, dry_run: opt.DryRun = False, force: opt.Anyway = False,
+    reason: opt.Reason = None,
+) -> None:  # fmt: skip
+    """Let readers read a release: judge it, load it, switch to it."""
     from serving.config import find_release
+    from serving.errors import ServingError
 
-    places = serving_config(config, set_, store=store)
-    publish_release(find_release(release, places.releases), places.store)
+    if force != bool((reason or "").strip()):
+        raise ServingError("--force and --reason TEXT belong together: give both or none")
+    of_gates = [one for one in set_ or [] if one.strip().startswith("gates.")]
+    places = serving_config(config, [one for one in set_ or [] if one not in of_gates], store=store)
+    gates = gate_config(config, of_gates)
+    folder = find_release(release, places.releases)
+    if dry_run:
+        judge_release(folder, places.store, gates)
+    else:
+        publish_release(folder, places.store, gates, reason)
 
 
 @commands.command(epilog="Example: recsys rollback --store runs/store")
@@ -98,12 +110,33 @@ def make_release(settings: RunConfig, model: str | None, as_of: str | None) -> P
     return folder
 
 
-def publish_release(release: Path, store: str) -> None:
-    """Publish a release and say what changed."""
+def judge_release(release: Path, store: str, gates: GateConfig) -> None:
+    """Say what the gates say of a release, and change nothing."""
     from serving import publish as publishing
+
+    manifest, verdicts = publishing.judge_release(release, store, gates, datetime.now(UTC))
+    say(*(one.line for one in verdicts))
+    publishing.refuse_failed(verdicts, manifest.release_id)
+
+
+def publish_release(
+    release: Path, store: str, gates: GateConfig, reason: str | None = None, brief: bool = False
+) -> None:
+    """Publish a release; say what the gates say (`brief`: mostly what failed) and what changed."""
+    from serving import publish as publishing
+    from serving.gates import in_brief
     from serving.stores import shown
 
-    done = publishing.publish(release, store)
+    def show(verdicts: Sequence[Verdict]) -> None:
+        say(*(in_brief(verdicts) if brief else [one.line for one in verdicts]))
+
+    done = publishing.publish(release, store, gates=gates, reason=reason, show=show)
+    if done.forced:
+        say(f"forced, {len(done.forced.failed)} gates failed: {done.forced.reason}")
+    if not done.recorded:
+        say(
+            f"careful: {release.parent} cannot be written to, so there is no record of this publish"
+        )
     what = "is current now" if done.switched else "was current already"
     say(f"{shown(store)}: release {done.release_id} {what}; {done.users:,} users")
     say(*(f"{shown(store)}: release {old} was too old and is deleted" for old in done.deleted))

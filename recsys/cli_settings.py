@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipelines.settings import RunConfig
-    from serving.settings import ServingConfig
+    from serving.settings import GateConfig, ServingConfig
 
 
 def config_file(config: Path | None) -> Path | None:
@@ -32,3 +32,10 @@ def serving_config(
     from serving.config import load_serving
 
     return load_serving(config_file(config), overrides or (), **options)
+
+
+def gate_config(config: Path | None, overrides: Sequence[str] | None) -> GateConfig:
+    """Read what a release must be like; the base install is enough."""
+    from serving.config import load_gates
+
+    return load_gates(config_file(config), overrides or ())

@@ -46,5 +46,8 @@ def run_everything(settings: RunConfig) -> tuple[Path, Any]:
     """Run every step; return the published release and the table of the model's quality."""
     table = train_model(settings)  # prepares first
     release = make_release(settings, None, None)
-    publish_release(release, settings.serving.store)
+    from serving.settings import GateConfig
+
+    gates = GateConfig.model_validate(settings.gates.model_dump())
+    publish_release(release, settings.serving.store, gates, brief=True)
     return release, table

@@ -1,4 +1,4 @@
-"""What to serve and where: the `[serving]` table of a run's config, and the release that is meant.
+"""What to serve and where: `[serving]` and `[gates]` of a run's config; the release that is meant.
 
 Whoever only publishes or serves has the base install alone: no torch, and none of the models that
 check the other tables of the config.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from serving.errors import NoReleaseError, ServingError
 from serving.release import is_sealed
-from serving.settings import ServingConfig
+from serving.settings import GateConfig, ServingConfig
+
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def load_serving(
@@ -34,16 +36,16 @@ def load_serving(
     Raises:
         ServingError: with one line for each key that is unknown or has a wrong value.
     """
-    values = {} if path is None else _table(path)
-    for override in overrides:
-        key, value = _override(override)
-        values[key] = value
-    values |= {key: value for key, value in options.items() if value is not None}
-    try:
-        return ServingConfig.model_validate(values)
-    except ValidationError as error:
-        lines = [f"{path or 'config'}: {_words(detail)}" for detail in error.errors()]
-    raise ServingError("\n".join(lines))
+    return _section(ServingConfig, "serving", path, overrides, options)
+
+
+def load_gates(path: Path | None, overrides: Sequence[str] = ()) -> GateConfig:
+    """Read what a release must be like; as `load_serving`, of the table `[gates]`.
+
+    Raises:
+        ServingError: with one line for each key that is unknown or has a wrong value.
+    """
+    return _section(GateConfig, "gates", path, overrides, {})
 
 
 def find_release(release: str | None, releases: Path) -> Path:
@@ -65,24 +67,41 @@ def find_release(release: str | None, releases: Path) -> Path:
     return max(sealed, key=lambda folder: folder.name)  # names sort by as_of, then by creation
 
 
-def _table(path: Path) -> dict[str, Any]:
+def _section(
+    model: type[Section], name: str, path: Path | None, overrides: Sequence[str],
+    options: Mapping[str, object],
+) -> Section:  # fmt: skip
+    """Read one table of the config."""
+    values = {} if path is None else _table(path, name)
+    for override in overrides:
+        key, value = _override(override, name)
+        values[key] = value
+    values |= {key: value for key, value in options.items() if value is not None}
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8")).get("serving", {})
+        return model.model_validate(values)
+    except ValidationError as error:
+        found = [_words(detail, name, list(model.model_fields)) for detail in error.errors()]
+    raise ServingError("\n".join(f"{path or 'config'}: {line}" for line in found))
+
+
+def _table(path: Path, name: str) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8")).get(name, {})
     except OSError as error:
         raise ServingError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ServingError(f"{path}: is not TOML: {error}") from error
     if not isinstance(values, dict):
-        raise ServingError(f"{path}: serving: found {values!r}, expected a table [serving]")
+        raise ServingError(f"{path}: {name}: found {values!r}, expected a table [{name}]")
     return values
 
 
-def _override(override: str) -> tuple[str, Any]:
-    name, equals, text = override.partition("=")
-    section, _, key = (part.strip() for part in name.partition("."))
-    if section != "serving" or not key or not equals:
+def _override(override: str, name: str) -> tuple[str, Any]:
+    place, equals, text = override.partition("=")
+    section, _, key = (part.strip() for part in place.partition("."))
+    if section != name or not key or not equals:
         raise ServingError(
-            f"override {override!r}: expected serving.key=value, nothing else is read"
+            f"override {override!r}: expected {name}.key=value, nothing else is read"
         )
     try:
         return key, tomllib.loads(f"value = {text}")["value"]
@@ -90,12 +109,12 @@ def _override(override: str) -> tuple[str, Any]:
         return key, text.strip()
 
 
-def _words(detail: ErrorDetails) -> str:
+def _words(detail: ErrorDetails, name: str, keys: list[str]) -> str:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] != "extra_forbidden":
         expected = detail["msg"].removeprefix("Input should be ")
-        return f"serving.{key}: found {detail['input']!r}, expected {expected}"
-    near = difflib.get_close_matches(key, ServingConfig.model_fields, 1)
-    known = ", ".join(f"serving.{name}" for name in ServingConfig.model_fields)
-    hint = f"did you mean serving.{near[0]}?" if near else f"known here: {known}"
-    return f"serving.{key}: unknown key; {hint}"
+        return f"{name}.{key}: found {detail['input']!r}, expected {expected}"
+    near = difflib.get_close_matches(key, keys, 1)
+    known = ", ".join(f"{name}.{one}" for one in keys)
+    hint = f"did you mean {name}.{near[0]}?" if near else f"known here: {known}"
+    return f"{name}.{key}: unknown key; {hint}"

@@ -6,11 +6,14 @@
   + NoReleaseError          the store has no release to read or to go back to
   + StoreBusyError          another publisher is at work in the same store
   + StoreUnreachableError   the store is a server, and it does not answer
+  + GateError               a release did not pass the gates before a publish
 """
 
 
 class ServingError(Exception):
     """Base of all errors raised on purpose by the reading side."""
+
+    exit_code = 2  # of a command that it ends
 
 
 class UnfinishedReleaseError(ServingError):
@@ -31,3 +34,9 @@ class StoreBusyError(ServingError):
 
 class StoreUnreachableError(ServingError):
     """The store is a server, and it does not answer; the next call tries again."""
+
+
+class GateError(ServingError):
+    """A release did not pass the gates before a publish; readers keep what they have."""
+
+    exit_code = 3

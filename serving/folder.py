@@ -30,19 +30,22 @@ class FolderStore:
 
     folder: Path
 
-    def load_release(self, release_folder: Path) -> Manifest:
+    def load_release(self, release_folder: Path, verified: Manifest | None = None) -> Manifest:
         """Build the file of a release and give it its name when it is whole."""
-        manifest = open_release(release_folder)
+        manifest = verified or open_release(release_folder)
         path = _sqlite_path(self.folder, manifest.release_id)
         if path.exists():
-            with closing(open_file(path)) as loaded:
-                if loaded.manifest == manifest:
-                    return manifest
-            raise ServingError(
-                f"{path} was loaded from another release of the same id; "
-                "a release never changes: make a new one, it gets an id of its own"
-            )
-        verify(release_folder)
+            with closing(open_file(path)) as opened:
+                loaded = opened.manifest
+            if loaded.as_sealed() != manifest.as_sealed():
+                raise ServingError(
+                    f"{path} was loaded from another release of the same id; "
+                    "a release never changes: make a new one, it gets an id of its own"
+                )
+            if verified is None or loaded == verified:
+                return loaded
+        if verified is None:
+            verify(release_folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda temp: build_file(temp, release_folder, manifest))
         return manifest

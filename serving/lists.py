@@ -61,17 +61,20 @@ class Counts(BaseModel, frozen=True, extra="forbid"):
     items_listed: int  # distinct items in any list, the fallback list apart
 
 
-def iter_lists(part: Path, rows: int = ROW_GROUP, coded: Sequence[str] = ()) -> Iterator[pa.Table]:
+def iter_lists(
+    part: Path, rows: int = ROW_GROUP, coded: Sequence[str] = (), columns: list[str] | None = None
+) -> Iterator[pa.Table]:
     """Yield a part as tables of about `rows` rows that never cut a user's list in two.
 
     Args:
         part: of a release.
         rows: what is held in memory at a time.
         coded: columns of texts to be read as dictionaries, which is faster where texts repeat.
+        columns: user_id and what else is wanted; None = all.
     """
     carry: pa.Table | None = None
     with pq.ParquetFile(part, read_dictionary=list(coded)) as file:
-        for batch in file.iter_batches(batch_size=rows):
+        for batch in file.iter_batches(batch_size=rows, columns=columns):
             table = pa.Table.from_batches([batch])
             table = table if carry is None else pa.concat_tables([carry, table])
             users = table["user_id"]

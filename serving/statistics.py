@@ -157,17 +157,17 @@ def statistics_of(found: Survey, fingerprint: str, catalogue: pa.Table | None) -
 
 
 def gini(counts: pa.ChunkedArray[Any], n: int) -> float:
-    """Return the Gini coefficient of `counts` and of as many zeros as make them `n`.
+    """Return the Gini index of `counts` and of as many zeros as make them `n`; 0 of one item.
 
-    2 sum(i x_i) / (n sum(x)) - (n + 1) / n over counts x_i in ascending order, i from 1.
+    sum over i of (2i - n - 1) x_i / sum(x) / (n - 1), counts x_i ascending, i from 1 (Shani &
+    Gunawardana, 2011; `recsys.exposure.gini` is the same for arrays).
     """
     total = pc.sum(counts).as_py()
-    if not total:
+    if not total or n < 2:
         return 0.0
-    ordered = pc.sort_indices(counts)
-    places = pa.array(range(n - len(counts) + 1, n + 1), pa.int64())
-    weighted = pc.sum(pc.multiply(pc.take(counts, ordered).cast(pa.float64()), places)).as_py()
-    return float(2 * weighted / (n * total) - (n + 1) / n)
+    ascending = counts.take(pc.sort_indices(counts)).cast(pa.float64())
+    weights = pa.array(range(n + 1 - 2 * len(counts), n, 2), pa.float64())
+    return float(pc.sum(pc.multiply(ascending, weights)).as_py() / total / (n - 1))
 
 
 def _of_part(part: Path, schema: pa.Schema, k: int, faults: list[str]) -> tuple[int, list[_Seen]]:

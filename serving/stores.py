@@ -55,11 +55,20 @@ class Store(Protocol):
     does not answer.
     """
 
-    def load_release(self, release_folder: Path) -> Manifest:
+    def load_release(self, release_folder: Path, verified: Manifest | None = None) -> Manifest:
         """Verify a release and load it, unseen by readers; one already loaded is left alone.
 
         Memory is bounded by one batch of rows, whatever the number of users. Where others may
         publish at the same time, hold `publishing`.
+
+        Args:
+            release_folder: a sealed release.
+            verified: its manifest, if it was verified just now, and maybe why its publish is
+                forced; what is loaded keeps it, also where it was loaded with another one. None =
+                verify it here.
+
+        Returns:
+            The manifest that the store keeps.
 
         Raises:
             ServingError: it is unfinished or damaged, or another one of that id is loaded.

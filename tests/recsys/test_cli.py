@@ -213,6 +213,25 @@ def test_releases_are_published_and_rolled_back_on_the_base_install(recsys, tmp_
         assert reader.release().release_id == "r1"
 
 
+def test_a_failed_gate_is_exit_code_3_and_a_reason_is_needed_to_publish_all_the_same(
+    recsys, tmp_path, base_install
+):
+    write_run(tmp_path / "run.toml", releases="out", store="kept")
+    make_release(tmp_path / "out" / "r1", users=[f"u{user:02}" for user in range(60)])
+    code, out, err = recsys("publish")
+    assert code == 3 and "FAIL  short lists: 1.000, 60 of 60" in out and "skip  overlap" in out
+    assert err.startswith("recsys: release r1 is not published") and err.count("\n") == 1
+    assert recsys("publish", "--dry-run")[:2] == (3, out)
+    assert recsys("publish", "--dry-run", "--set", "gates.short_lists=1")[0] == 0
+    for mistake in (["--force"], ["--reason", "x"], ["--force", "--reason", " "]):
+        code, _, err = recsys("publish", *mistake)
+        assert code == 2 and "--force and --reason TEXT belong together" in err
+    assert "no release yet" in recsys("releases")[1]
+    code, out, _ = recsys("publish", "--force", "--reason", "a shop of one thing")
+    assert code == 0 and "forced, 1 gates failed: a shop of one thing" in out
+    assert "r1 is current now; 60 users" in out
+
+
 def test_options_are_stronger_than_set_and_set_than_the_file(recsys, tmp_path):
     write_run(tmp_path / "run.toml", store="a")
     for options, store in [([], "a"), (["--set", "serving.store=b"], "b"),
@@ -224,8 +243,9 @@ def test_a_damaged_release_is_refused_in_words(recsys, tmp_path):
     folder = make_release(tmp_path / "runs" / "releases" / "r1")
     part = part_path(folder, 0)
     part.write_bytes(part.read_bytes()[:-1])
-    code, _, err = recsys("publish")
-    assert code == 2 and "the file changed after the release was sealed" in err
+    code, out, err = recsys("publish")
+    assert code == 3 and out.startswith("FAIL  files: ") and err.count("\n") == 1
+    assert "the file changed after the release was sealed" in err
 
 
 # --- the example ---------------------------------------------------------------------------------

@@ -5,12 +5,20 @@ import time
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import uvicorn
 
 from serving.api import create_app
 from serving.manifest import Model
-from serving.release import seal, write_fallback, write_part
+from serving.release import (
+    file_entry,
+    open_release,
+    part_path,
+    seal,
+    write_fallback,
+    write_part,
+)
 
 LISTS = {"ann": ["i1", "i2", "i3"], "bob": ["i2"], "cy/ü 7": ["i3", "i1"]}
 FALLBACK = ["i9", "i1"]
@@ -82,6 +90,23 @@ def sealed(unsealed, seal_lists):
         return folder
 
     return make
+
+
+@pytest.fixture
+def break_part():
+    """Change the first part of a sealed release and let its manifest agree with the new bytes."""
+
+    def change_it(folder, change):
+        part = part_path(folder, 0)
+        pq.write_table(change(pq.read_table(part)), part)
+        manifest = open_release(folder)
+        path = part.relative_to(folder).as_posix()
+        entry = file_entry(folder, path, pq.read_metadata(part).num_rows)
+        files = tuple(entry if one.path == path else one for one in manifest.files)
+        changed = manifest.model_copy(update={"files": files})
+        (folder / "manifest.json").write_text(changed.model_dump_json())
+
+    return change_it
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@
 
 import pytest
 
-from serving.config import find_release, load_serving
+from pipelines.settings import GateLimits, RunConfig
+from serving.config import find_release, load_gates, load_serving
 from serving.errors import NoReleaseError, ServingError
-from serving.settings import ServingConfig
+from serving.settings import GateConfig, ServingConfig
 
 
 @pytest.fixture
@@ -65,6 +66,22 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, text, said):
 def test_an_override_of_something_else_is_refused(override):
     with pytest.raises(ServingError, match=r"expected serving\.key=value"):
         load_serving(None, [override])
+
+
+def test_gates_are_a_table_of_their_own(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("[serving]\nk = 'wrong'\n[gates]\noverlap = 0.2\n")
+    assert load_gates(path, ["gates.least_users=9"]) == GateConfig(overlap=0.2, least_users=9)
+    with pytest.raises(ServingError, match=r"gates.item_shar: .* did you mean gates.item_share"):
+        load_gates(path, ["gates.item_shar=1"])
+    with pytest.raises(ServingError, match=r"expected gates\.key=value"):
+        load_gates(path, ["serving.k=1"])
+
+
+def test_a_run_knows_the_same_gates_with_the_same_limits_and_is_the_same_run_with_any():
+    theirs, ours = (model.model_json_schema() for model in (GateLimits, GateConfig))
+    assert theirs["properties"] == ours["properties"] and len(ours["properties"]) > 10
+    assert RunConfig(gates=GateLimits(overlap=0.5)).portable() == RunConfig().portable()
 
 
 def test_the_newest_release_is_the_last_sealed_one(sealed, unsealed):

@@ -1,15 +1,23 @@
 """Publishing is whole or nothing, and twice is once."""
 
+import json
+
 import pytest
 
-from serving.errors import DamagedReleaseError, ServingError, StoreBusyError, UnfinishedReleaseError
+from serving.errors import GateError, ServingError, StoreBusyError, UnfinishedReleaseError
+from serving.publications import RECORD, who
 from serving.publish import Published, publish
 from serving.release import part_path
+from serving.settings import GateConfig
 from serving.stores import open_reader, open_store
 
 
 def snapshot(folder):
     return {path: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_publishing_says_what_it_did(sealed, store):
@@ -38,7 +46,7 @@ def test_a_damaged_release_is_refused_and_the_current_one_goes_on(sealed, store)
         part = part_path(sealed("r2"), 0)
         whole = part.read_bytes()
         part.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
-        with pytest.raises(DamagedReleaseError, match="part-00000"):
+        with pytest.raises(GateError, match=r"\(files\).*part-00000.*no reason excuses"):
             publish(store.parent / "releases" / "r2", store)
         assert reader.read(["ann", "nobody"]) == before
     assert [release.release_id for release in open_store(store).releases()] == ["r1"]
@@ -57,6 +65,78 @@ def test_a_publish_cut_short_leaves_nothing_behind_and_can_be_done_again(
     (store / ".r2.sqlite.1.tmp").write_text("what a killed process leaves")
     assert publish(store.parent / "releases" / "r2", store).switched
     assert not list(store.glob("*.tmp"))
+
+
+def lists_of_many(items, users=60):
+    """Lists of as many users as the gates judge."""
+    return {f"u{user:02}": items for user in range(users)}
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / RECORD).read_text().splitlines()]
+
+
+def test_a_reason_publishes_what_a_gate_stops_and_is_kept_where_readers_see_it(sealed, store):
+    folder = sealed("r1", lists_of_many(["i1"]))
+    as_sealed = content(folder)
+    with pytest.raises(GateError, match="short lists, one item"):
+        publish(folder, store)
+    assert not (folder.parent / RECORD).exists()
+    done = publish(folder, store, reason="only one thing is for sale")
+    assert done.switched and done.recorded
+    with open_reader(store) as reader:
+        kept = reader.release()
+    assert kept.forced == done.forced and kept.forced.reason == "only one thing is for sale"
+    assert kept.forced.by == who() and [line[:19] for line in kept.forced.failed] == [
+        "FAIL  short lists: ", "FAIL  one item: 1.0",
+    ]  # fmt: skip
+    assert content(folder) == as_sealed
+    [line] = records(folder.parent)
+    assert line["forced"] == kept.forced.model_dump(mode="json") and len(line["verdicts"]) > 8
+    assert (line["release_id"], line["store"], line["at"]) == ("r1", str(store), kept.forced.at)
+
+
+def test_a_reason_that_was_not_needed_is_not_kept(sealed, store):
+    done = publish(sealed("r1"), store, reason="to be sure")
+    assert done.forced is None
+    with open_reader(store) as reader:
+        assert reader.release().forced is None
+    assert [line["forced"] for line in records(store.parent / "releases")] == [None]
+
+
+def test_the_note_follows_the_last_publish_of_a_release_that_stayed_in_the_store(sealed, store):
+    folder = sealed("r1", lists_of_many(["i1"]))
+    other, lax = (
+        sealed("r2", lists_of_many(["i2"])),
+        GateConfig(short_lists=1, item_share=1, overlap=0),
+    )
+    for one in (folder, other):
+        publish(one, store, gates=lax)  # both pass
+    assert publish(folder, store, gates=lax, reason="back to it").forced is None
+    publish(other, store, gates=lax)
+    assert publish(folder, store, reason="back to it").forced.reason == "back to it"
+    with open_reader(store) as reader:
+        assert reader.release().forced.reason == "back to it"
+        assert reader.read(["u00"]).lists[0].items[0].item_id == "i1"
+    before = snapshot(store)
+    assert not publish(folder, store).switched  # and the note stays
+    assert snapshot(store) == before
+    assert len(records(folder.parent)) == 5
+
+
+def test_what_is_current_is_not_judged_again(sealed, store):
+    folder = sealed("r1", lists_of_many(["i1"]))
+    publish(folder, store, reason="only one thing is for sale")
+    shown = []
+    publish(folder, store, show=shown.extend)
+    assert shown == []
+
+
+def test_a_folder_that_cannot_be_written_to_does_not_undo_a_publish(sealed, store):
+    folder = sealed("r1")
+    (folder.parent / RECORD).mkdir()
+    done = publish(folder, store)
+    assert done.switched and not done.recorded
 
 
 def test_of_two_publishers_one_is_told_to_wait(sealed, store):
