@@ -81,7 +81,7 @@ class GateLimits(BaseModel):
     short_items: Count = 5
     short_lists: Share = 0.05
     unavailable_rows: Share = 0.0
-    item_share: Share = 0.9
+    item_share: Share = 0.99
     category_share: Share = 0.95
     overlap: Share = 0.1
     overlap_users: Count = 10_000

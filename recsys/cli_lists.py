@@ -134,9 +134,7 @@ def publish_release(
     if done.forced:
         say(f"forced, {len(done.forced.failed)} gates failed: {done.forced.reason}")
     if not done.recorded:
-        say(
-            f"careful: {release.parent} cannot be written to, so there is no record of this publish"
-        )
+        say(f"careful: {release.parent} cannot be written to; nothing there tells of this publish")
     what = "is current now" if done.switched else "was current already"
     say(f"{shown(store)}: release {done.release_id} {what}; {done.users:,} users")
     say(*(f"{shown(store)}: release {old} was too old and is deleted" for old in done.deleted))

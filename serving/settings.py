@@ -18,7 +18,7 @@ class GateConfig(BaseModel, frozen=True, extra="forbid"):
     short_items: Count = 5  # a list of fewer is short (or of fewer than the release's k)
     short_lists: Share = 0.05  # most share of users with a short list or none
     unavailable_rows: Share = 0.0  # most share of rows of items not on offer at as_of
-    item_share: Share = 0.9  # most share of lists that hold one and the same item
+    item_share: Share = 0.99  # most share of lists that hold one and the same item
     category_share: Share = 0.95  # most share of rows of one category
     overlap: Share = 0.1  # least mean share of a user's first 10 items that stay
     overlap_users: Count = 10_000  # whose lists are compared; of more, every n-th
