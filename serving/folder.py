@@ -186,7 +186,7 @@ class SqliteReader:
         opened = self._keep(pointer)
         if opened is not None:
             return pointer, opened
-        release_id = parse_pointer(self._store, pointer).release_id
+        release_id = parse_pointer(self._store / "current.json", pointer).release_id
         try:
             with self._opening:
                 return pointer, self._open(pointer, _sqlite_path(self._store, release_id))

@@ -37,7 +37,7 @@ def read_pointer(store: Path) -> Pointer | None:
         ServingError: it is damaged.
     """
     found = pointer_bytes(store)
-    return None if found is None else parse_pointer(store, found)
+    return None if found is None else parse_pointer(store / "current.json", found)
 
 
 def pointer_bytes(store: Path) -> bytes | None:
@@ -52,14 +52,12 @@ def pointer_bytes(store: Path) -> bytes | None:
         os.close(file)
 
 
-def parse_pointer(store: Path, found: bytes) -> Pointer:
-    """Understand what `pointer_bytes` found; raises as `read_pointer` does."""
+def parse_pointer(where: str | Path, found: bytes) -> Pointer:
+    """Understand the bytes of a pointer found there; raises as `read_pointer` does."""
     try:
         return Pointer.model_validate_json(found)
     except ValidationError as error:
-        raise ServingError(
-            f"{store / 'current.json'} is damaged; delete it and publish again: {error}"
-        ) from error
+        raise ServingError(f"{where} is damaged; delete it and publish again: {error}") from error
 
 
 def write_pointer(store: Path, release_id: str, previous: Sequence[str]) -> None:

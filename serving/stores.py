@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
-from serving.errors import ServingError
 from serving.lists import Answer, ListedItem
 from serving.manifest import Manifest
 
@@ -156,7 +155,9 @@ def open_store(place: str | Path) -> Store:
         ServingError: the address cannot be understood, or its package is not installed.
     """
     if is_address(place):
-        raise ServingError(f"{shown(place)}: this version has no Redis store yet; name a folder")
+        from serving.redis_store import RedisStore
+
+        return RedisStore(str(place))
     from serving.folder import FolderStore
 
     return FolderStore(Path(place))
@@ -165,7 +166,9 @@ def open_store(place: str | Path) -> Store:
 def open_reader(place: str | Path) -> Reader:
     """Open a store to read from, which may be empty still; raises as `open_store` does."""
     if is_address(place):
-        raise ServingError(f"{shown(place)}: this version has no Redis store yet; name a folder")
+        from serving.redis_reader import RedisReader
+
+        return RedisReader(str(place))
     from serving.folder import SqliteReader
 
     return SqliteReader(Path(place))

@@ -37,7 +37,7 @@ STEPS = 4095  # of a chance: 0, then equal ratios from 2**-OCTAVES to 1
 OCTAVES = 20
 CHANCES = (0.0, *(float(f"{2 ** ((step - STEPS) * OCTAVES / (STEPS - 1)):.5g}")
                   for step in range(1, STEPS + 1)))  # fmt: skip
-AGAIN = "publish its release again under a new name"
+AGAIN = "make a new release and publish it"
 TENS = {exponent: float(f"1e{exponent}") for exponent in range(-40, 41)}
 
 

@@ -1,12 +1,16 @@
 """Small releases, and a real server on localhost."""
 
+import subprocess
+import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import redis
 import uvicorn
 
 from serving.api import create_app
@@ -126,3 +130,63 @@ def url(store):
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()
+
+
+@dataclass
+class Server:
+    """A real Redis of the test's own; `kill` is a crash, what was not saved is lost."""
+
+    program: str
+    folder: Path
+    process: subprocess.Popen | None = None
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "redis.sock"
+
+    def start(self) -> None:
+        command = [self.program, "--port", "0", "--unixsocket", self.socket, "--dir", self.folder,
+                   "--save", "", "--appendonly", "yes", "--appendfsync", "always"]  # fmt: skip
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        client = redis.Redis(unix_socket_path=str(self.socket))
+        while True:
+            try:
+                client.ping()
+                break
+            except redis.exceptions.ConnectionError:
+                assert self.process.poll() is None, "redis-server did not start"
+                time.sleep(0.005)
+        client.close()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def running_redis(redis_server):
+    """A Redis for all tests of this process; each takes a prefix of its own."""
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:  # a socket's path must be short
+        server = Server(redis_server, Path(folder))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def own_redis(redis_server):
+    """A Redis of one test, to kill and start again."""
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+        server = Server(redis_server, Path(folder))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture(params=["folder", "redis"])
+def place(request, tmp_path):
+    """A store of each kind, empty, whose readers follow a switch at once."""
+    if request.param == "folder":
+        return tmp_path / "store"
+    server = request.getfixturevalue("running_redis")
+    return f"unix://{server.socket}?prefix={tmp_path.name}&pointer_s=0&claim_s=1"

@@ -12,7 +12,7 @@ def test_the_pointer_is_what_was_written_last(tmp_path):
     write_pointer(tmp_path, "r2", ["r1"])
     pointer = read_pointer(tmp_path)
     assert (pointer.release_id, pointer.previous) == ("r2", ("r1",))
-    assert pointer == parse_pointer(tmp_path, pointer_bytes(tmp_path))
+    assert pointer == parse_pointer("here", pointer_bytes(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["current.json"]
 
 
