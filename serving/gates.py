@@ -17,6 +17,7 @@ from serving.manifest import Manifest, Reach
 from serving.settings import GateConfig
 from serving.statistics import Statistics
 
+ROOM = 10  # times as many items as in a list, and lists have room to differ
 NEVER_FORCED = ("files", "duplicates")  # what fails these is not a release
 
 
@@ -53,7 +54,7 @@ def judge(
     verdicts = [_files(found)]
     if lists is not None:
         verdicts += [_duplicates(lists), _short(lists, manifest, config)]
-        verdicts += [_one_item(lists, config)]
+        verdicts += [_one_item(lists, manifest, config)]
     verdicts += [_active(manifest.reach, config), _offer(sealed, manifest, config)]
     verdicts += [_one_category(sealed, config)]
     if isinstance(compared, str):
@@ -102,8 +103,12 @@ def _short(lists: Statistics, manifest: Manifest, config: GateConfig) -> Verdict
                  "look at candidates, availability and exclusions; gates.short_lists")  # fmt: skip
 
 
-def _one_item(lists: Statistics, config: GateConfig) -> Verdict:
-    top = lists.top_item
+def _one_item(lists: Statistics, manifest: Manifest, config: GateConfig) -> Verdict:
+    top, longest = lists.top_item, max(lists.lengths, default=0)
+    offer = manifest.statistics.offer if manifest.statistics else None
+    items = offer.items if offer else manifest.counts.items_listed
+    if items < ROOM * longest:
+        return _skipped("one item", f"{items:,} items are too few for lists of {longest} to differ")
     return _most("one item", top.rows if top else 0, lists.lists, config.item_share,
                  config.least_users, f"lists hold item {top.name if top else '(none)'}",
                  "see if the model ranks at all; gates.item_share")  # fmt: skip
@@ -141,6 +146,8 @@ def _one_category(sealed: Statistics | None, config: GateConfig) -> Verdict:
         return _skipped(gate, f"the items are of {sealed.offer.categories} categories")
     if sealed.lists < config.least_users:
         return _too_few(gate, sealed.lists, config.least_users)
+    if sealed.offer.top_category_items > config.category_share * sealed.offer.items:
+        return _skipped(gate, f"most items on offer are of category {top.name} anyway")
     return _most(gate, top.rows, sealed.rows, config.category_share, 1,
                  f"rows are of category {top.name}",
                  "see if the category column is right; gates.category_share")  # fmt: skip

@@ -44,6 +44,7 @@ class Offer(BaseModel, frozen=True, extra="forbid"):
     categories: int  # of all items; an item without one has none
     unavailable_rows: int  # of items that were not on offer at as_of
     top_category: Top | None  # of the users' lists
+    top_category_items: int  # on offer at as_of, of that category
 
 
 class Statistics(BaseModel, frozen=True, extra="forbid"):
@@ -264,9 +265,12 @@ def _offer(found: Survey, catalogue: pa.Table) -> Offer:
     is_off: Any = pc.equal(pc.fill_null(rows["available"], no), no)
     off = rows.filter(is_off)
     categories = named.select(["category", "n"]).rename_columns(["value", "n"])
+    top = _top(_added([categories.filter(pc.is_valid(categories["value"]))]))
+    of_top: Any = pc.equal(catalogue["category"], pa.scalar(top.name if top else None, pa.string()))
     return Offer(
         items=_sum(catalogue["available"]),
         categories=pc.count_distinct(catalogue["category"]).as_py(),
         unavailable_rows=_sum(off["n"]),
-        top_category=_top(_added([categories.filter(pc.is_valid(categories["value"]))])),
+        top_category=top,
+        top_category_items=_sum(pc.and_(catalogue["available"], of_top)),
     )

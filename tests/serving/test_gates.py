@@ -13,24 +13,25 @@ from serving.release import part_path
 from serving.settings import GateConfig
 from serving.stores import open_reader
 
-N_USERS, N_ITEMS = 100, 60
+N_USERS, N_ITEMS = 100, 120
 LAST_EVENT = datetime(2026, 8, 19, 22, tzinfo=UTC)
 NOW = LAST_EVENT + timedelta(hours=12)
 REACH = Reach(asked=N_USERS, active=80, active_listed=80, active_days=28,
               last_event=LAST_EVENT.isoformat())  # fmt: skip
-LISTS = {f"u{user:02}": [f"i{(7 * user + 5 * place) % N_ITEMS:02}" for place in range(10)]
+LISTS = {f"u{user:02}": [f"i{(7 * user + 5 * place) % N_ITEMS:03}" for place in range(10)]
          for user in range(N_USERS)}  # fmt: skip
-ITEMS = [f"i{item:02}" for item in range(N_ITEMS)]
+ITEMS = [f"i{item:03}" for item in range(N_ITEMS)]
 CATALOGUE = pa.table({
-    "item_id": ITEMS, "category": [f"c{at % 4}" for at in range(N_ITEMS)],
-    "available": [True] * N_ITEMS,
+    "item_id": [*ITEMS, *(f"never listed {at}" for at in range(30))],
+    "category": [f"c{at % 4}" for at in range(N_ITEMS + 30)],
+    "available": [True] * (N_ITEMS + 30),
 })  # fmt: skip
-OFF = CATALOGUE.set_column(2, "available", pa.array([item != "i07" for item in ITEMS]))
-ONE_KIND = CATALOGUE.set_column(1, "category", pa.array(["only"] * (N_ITEMS - 1) + ["other"]))
+OFF = CATALOGUE.set_column(2, "available", pa.array([at != 7 for at in range(N_ITEMS + 30)]))
+ONE_KIND = CATALOGUE.set_column(1, "category", pa.array(["one"] * N_ITEMS + ["other"] * 30))
 SHORT = LISTS | {f"u{user:02}": LISTS[f"u{user:02}"][:2] for user in range(6)}
-SAME_FIRST = {user: ["i00", *(i for i in items if i != "i00")][:10]
+SAME_FIRST = {user: ["i000", *(i for i in items if i != "i000")][:10]
               for user, items in LISTS.items()}  # fmt: skip
-OTHERS = {user: [f"i{(int(item[1:]) + 1) % N_ITEMS:02}" for item in items]
+OTHERS = {user: [f"i{(int(item[1:]) + 1) % N_ITEMS:03}" for item in items]
           for user, items in LISTS.items()}  # fmt: skip
 FEWER = {user: items for user, items in LISTS.items() if user < "u89"}
 FEW_ITEMS = {user: [ITEMS[(at + place) % 20] for place in range(10)]
@@ -54,7 +55,7 @@ def good(unsealed, seal_lists):
     """Make a release: `good(name, lists, **known)`; nothing is wrong with it unless told."""
 
     def make(name, lists=LISTS, **known):
-        folder = unsealed(name, lists, fallback=["i01", "i02"], parts=3)
+        folder = unsealed(name, lists, fallback=["i001", "i002"], parts=3)
         seal_lists(folder, **({"catalogue": CATALOGUE, "reach": REACH} | known))
         return folder
 
@@ -129,7 +130,7 @@ def test_what_is_no_release_fails_and_no_reason_excuses_it(good, store, break_pa
     if gate == "files":
         part_path(bad, 1).write_bytes(part_path(bad, 1).read_bytes() + b"\0")
     else:
-        twice = pa.array(["i00", *["i01"] * 2] + [f"x{at}" for at in range(337)])
+        twice = pa.array(["i000", *["i001"] * 2] + [f"x{at}" for at in range(337)])
         break_part(bad, lambda table: table.set_column(2, "item_id", twice))
     assert states(bad, store)[gate] == "FAIL"
     with pytest.raises(GateError, match=rf"{gate}.*no reason excuses that"):
@@ -165,7 +166,7 @@ def test_where_the_current_release_is_damaged_nothing_is_compared(good, store):
 
 
 def test_of_few_users_no_share_is_judged(good, store):
-    few = {user: ["i00"] for user in list(LISTS)[:49]}
+    few = {user: ["i000"] for user in list(LISTS)[:49]}
     reach = REACH.model_copy(update={"asked": 49, "active": 49, "active_listed": 0})
     publish(good("r0", few, reach=reach), store)
     found = states(good("r1", few, reach=reach), store)
@@ -184,6 +185,20 @@ def test_a_job_that_reached_few_of_many_active_users_is_stopped_however_few_list
     assert states(good("r1", few, reach=reach), store)["active users"] == "FAIL"
     publish(good("r2"), store)
     assert states(good("r3", few), store)["users lost"] == "FAIL"
+
+
+def test_where_lists_cannot_differ_nothing_is_said_of_one_item(good, store):
+    rows = CATALOGUE.slice(0, 99)  # of ten times as many items as in a list one is missing
+    _, verdicts = judge_release(good("r1", SAME_FIRST, catalogue=rows), store, GateConfig(), NOW)
+    [one_item] = [one for one in verdicts if one.gate == "one item"]
+    assert one_item.state == "skip"
+    assert one_item.found == "99 items are too few for lists of 10 to differ"
+
+
+def test_where_all_items_are_of_one_category_nothing_is_said_of_it(good, store):
+    most = ["one"] * (N_ITEMS + 29) + ["other"]
+    mostly = CATALOGUE.set_column(1, "category", pa.array(most))
+    assert states(good("r1", catalogue=mostly), store)["one category"] == "skip"
 
 
 def test_what_the_manifest_does_not_say_is_skipped(sealed, store):

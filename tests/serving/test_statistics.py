@@ -33,6 +33,7 @@ def test_lists_are_counted_by_length_source_and_item(unsealed, seal_lists):
         categories=2,
         unavailable_rows=4 + 1 + 1,  # y in four lists and the fallback list; nobody knows q
         top_category=Top(name="books", rows=4),
+        top_category_items=0,  # y is its only item, and not on offer
     )
     assert found == Statistics(
         lengths={1: 2, 2: 1, 3: 1},
