@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.itemprofile import QUANTILES, Spread, Texts
-from pipelines.page import Grid, Page, Picture, Section, write_page
+from pipelines.page import Grid, Page, Picture, Section, in_terminal, write_page
 from pipelines.profile import BUSY, BUSY_DAY, Days, Profile, Window
 from recsys.dataset import DAY
 
@@ -28,21 +28,7 @@ def sections_of(profile: Profile, plotted: bool) -> tuple[Section, ...]:
 
 def said(profile: Profile) -> list[Any]:
     """Return what the terminal shows: lines and tables."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    lines: list[Any] = []
-    for section in sections_of(profile, plotted=True):
-        lines += ["", f"── {section.title} ".ljust(100, "─"), *section.notes]
-        lines += [f"! {warning}" for warning in section.warnings]
-        for grid in section.grids:
-            table = Table(title=escape(grid.title) or None, title_justify="left")
-            for name, numeric in zip(grid.header, grid.numeric, strict=True):
-                table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-            for row in grid.rows:
-                table.add_row(*map(escape, row))
-            lines.append(table)
-    return lines
+    return in_terminal(sections_of(profile, plotted=True))
 
 
 def write_data_page(profile: Profile, file: Path, made: datetime) -> None:

@@ -6,8 +6,10 @@ What a page says is made elsewhere, as plain values; here they are only escaped 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -62,6 +64,25 @@ def write_page(page: Page, file: Path) -> None:
     """Write the page, with folders that are missing; one that is there is replaced."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(render(page), encoding="utf-8")
+
+
+def in_terminal(sections: Sequence[Section]) -> list[Any]:
+    """Return sections as the terminal shows them: lines and tables, no pictures."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    lines: list[Any] = []
+    for section in sections:
+        lines += ["", f"── {section.title} ".ljust(100, "─"), *section.notes]
+        lines += [f"! {warning}" for warning in section.warnings]
+        for grid in section.grids:
+            table = Table(title=escape(grid.title) or None, title_justify="left")
+            for name, numeric in zip(grid.header, grid.numeric, strict=True):
+                table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            for row in grid.rows:
+                table.add_row(*map(escape, row))
+            lines.append(table)
+    return lines
 
 
 def render(page: Page) -> str:

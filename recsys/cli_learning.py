@@ -38,6 +38,30 @@ def evaluate(model: opt.Model = None, config: opt.Config = None, set_: opt.Set =
     say(quality_table(report), *calibration_lines(report))
 
 
+@commands.command(epilog="Example: recsys compare champion 3f9a 41c0 --html compare.html")
+def compare(
+    asked: opt.Runs,
+    config: opt.Config = None,
+    set_: opt.Set = None,
+    metric: opt.Metric = "ndcg_at_10",
+    window: opt.Window = "test",
+    model: opt.Ranked = "full",
+    html: opt.Html = None,
+) -> None:
+    """Say which run is better, whether it is noise, for whom."""
+    settings = run_config(config, set_)
+    from datetime import UTC, datetime
+
+    from pipelines.compare import compare_runs
+    from pipelines.comparereport import said, write_comparison
+
+    found = compare_runs(settings, asked, metric, window, model)
+    say(*said(found))
+    if html is not None:
+        write_comparison(found, html, datetime.now(UTC))
+        say(f"{html}: the same with figures")
+
+
 @tune.command(epilog="Example: recsys tune candidates -c run.toml --budget 300")
 def candidates(config: opt.Config = None, set_: opt.Set = None, budget: opt.Budget = 300) -> None:
     """Choose how many candidates each source brings; print it for the config file."""

@@ -29,6 +29,17 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what the gates
 Budget = Annotated[int, typer.Option(min=5, help="What all quotas add up to, at most.")]
 Trials = Annotated[int, typer.Option(min=1, help="In all, those of an earlier run counted.")]
 Minutes = Annotated[float | None, typer.Option(min=0, help="No trial begins after so many.")]
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="Run ids or how they begin, champion, models:/NAME/VERSION, or 'last 3'; the first is "
+        "what the others are compared with.",
+    ),
+]
+Metric = Annotated[str, typer.Option(help="By which runs are judged; of those in the report.")]
+Window = Annotated[str, typer.Option(help="test, valid or unseen_catalogue.")]
+Ranked = Annotated[str, typer.Option("--model", help="Which model of each run; see the report.")]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also as a page with figures.")]
 Folder = Annotated[Path, typer.Option(help="Everything is made in there.")]
 Files = Annotated[list[str], typer.Argument(help="Your exports: events, items, maybe users.")]

@@ -1,5 +1,7 @@
 """A small shop: its tables, and what a prepared folder of them holds."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,3 +62,34 @@ def content():
         return found
 
     return read
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow store of runs with made-up results."""
+
+    config: object
+    prepared: object
+    seeds: list  # ids of five runs that differ in the seed alone
+    better: str  # id of a run that ranks far better
+    elsewhere: str  # id of a run on other data
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """Write seven runs, as training does, into a store."""
+    from benchmarks.compare import keep_run, made_up, small_shop
+    from pipelines.settings import RunConfig
+
+    folder = tmp_path_factory.mktemp("store")
+    config = RunConfig(run_dir=folder / "run")
+    prepared = small_shop(config, 300)
+    other = small_shop(RunConfig(run_dir=folder / "other"), 200)
+
+    def keep(data, quality, variant, seed):
+        outcome = made_up(data, "test", quality, 10 * int(variant[1:]) + seed)
+        return keep_run(config, data, outcome, variant, seed).name
+
+    elsewhere = keep(other, 0, "v7", 0)
+    seeds = [keep(prepared, 0, "v0", seed) for seed in range(5)]
+    return Store(config, prepared, seeds, keep(prepared, 4, "v1", 0), elsewhere)
