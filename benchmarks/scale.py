@@ -86,9 +86,12 @@ def alone(do: Any, *what: Any) -> Any:
         return process.submit(do, *what).result()
 
 
-def shop(users: int, n_items: int, n_events: int) -> tuple[pa.Table, pa.Table]:
-    """Draw (events, items), seeded by the number of users; items of one taste are Zipfian."""
-    rng = np.random.default_rng(users)
+def shop(users: int, n_items: int, n_events: int, first: int = 0) -> tuple[pa.Table, pa.Table]:
+    """Draw (events, items), seeded by the number of users; items of one taste are Zipfian.
+
+    Users are numbered from `first` on, which is in the seed too.
+    """
+    rng = np.random.default_rng((users, first) if first else users)
     words = rng.integers(0, VOCABULARY, (n_items, TITLE_WORDS)).astype(str).astype(object)
     names = np.array([f"item-{at:06d}" for at in range(n_items)])
     items = pa.table({"item_id": names, "title": [" ".join(some) for some in words],
@@ -100,7 +103,7 @@ def shop(users: int, n_items: int, n_events: int) -> tuple[pa.Table, pa.Table]:
     weight = 1 / np.arange(1, n_items // n_tastes + 1)
     rank = rng.choice(len(weight), n, p=weight / weight.sum())
     moment = pa.array(START + rng.integers(0, N_DAYS * DAY, n), pa.timestamp("us", "UTC"))
-    events = pa.table({"user_id": np.char.add("user-", user.astype(str)),
+    events = pa.table({"user_id": np.char.add("user-", (first + user).astype(str)),
                        "item_id": names[rank * n_tastes + taste], "timestamp": moment})  # fmt: skip
     return events, items
 

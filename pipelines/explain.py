@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from features.catalogue import CATALOGUE, Feature
 from recsys.asof import Past, last_items
@@ -30,6 +31,7 @@ REASONS = {
     "due": "you may need this again",
 }
 DRIVERS = 2  # at most
+LAST_TAKEN = 10  # items that a reason may name one of
 OWN = ("repeat", "due")  # sources of what the user took before
 OF_FAMILY = {"user": "user", "item": "item", "pair": "history", "source": "neighbours"}
 
@@ -45,14 +47,29 @@ def explain(
     ranks = np.array([np.nan_to_num(rows.rank[name], nan=np.inf) for name in names])
     ranks[names.index("repeat"), np.isfinite(rows.rank["repeat"])] = 0
     source = np.array(names, dtype=object)[ranks.argmin(0)]
-    recent = last_items(past.keep(past.grade > 0), 10)[rows.request]
-    theirs = texts.frozen[texts.text_of_item[rows.item]]
-    mine = texts.frozen[texts.text_of_item[np.maximum(recent, 0)]]
-    closeness = np.where(recent >= 0, np.einsum("nd,nhd->nh", theirs, mine), -np.inf)
-    closest = recent[np.arange(len(recent)), closeness.argmax(1)] if len(recent) else recent[:, 0]
+    closest = _closest(texts, past, rows)
     titles = np.where(closest >= 0, items.title[closest], "what you took")
     reason = [REASONS[name].format(title=title) for name, title in zip(source, titles, strict=True)]
     return source, np.array(reason, dtype=object)
+
+
+def _closest(texts: TextModel, past: Past, rows: Candidates) -> np.ndarray:
+    """(n_rows,) the item, of the last few taken, with the nearest frozen text; -1 = none taken.
+
+    Rows of a request are together; a request is one small product, so that no text is copied for
+    each row and past item.
+    """
+    recent = last_items(past.keep(past.grade > 0), LAST_TAKEN)
+    sizes = np.bincount(rows.request, minlength=len(recent))
+    place = np.arange(len(rows.request)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    theirs = np.zeros((len(recent), int(sizes.max(initial=0))), np.int64)
+    theirs[rows.request, place] = rows.item
+    frozen, row = torch.from_numpy(texts.frozen), torch.from_numpy(texts.text_of_item)
+    mine = frozen[row[torch.from_numpy(np.maximum(recent, 0))]]
+    closeness = torch.bmm(frozen[row[torch.from_numpy(theirs)]], mine.transpose(1, 2))
+    closeness.masked_fill_(torch.from_numpy(recent < 0)[:, None], float("-inf"))
+    nearest = closeness.argmax(2).numpy()[rows.request, place]
+    return np.asarray(recent[rows.request, nearest])
 
 
 def group_of(feature: Feature) -> str:

@@ -45,7 +45,7 @@ class CandidateConfig(BaseModel):
     due: int = Field(0, ge=0)
     history_decay: float = Field(0.85, gt=0, le=1)  # of a past item, each day (or event) back
     fresh_days: float = Field(30.0, gt=0)  # how long an item is new to `fresh`
-    dense_items: int = Field(100_000, ge=0)  # up to so many, every item is scored for a request
+    dense_items: int = Field(50_000, ge=0)  # up to so many, every item is scored for a request
 
     @model_validator(mode="after")
     def _some_but_not_too_many(self) -> CandidateConfig:

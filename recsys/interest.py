@@ -84,12 +84,8 @@ class TextModel:
         frozen = user_vectors(plain, self.frozen, texts)
         return frozen, user_vectors(self.pooling, self.tuned, texts)
 
-    def lexical_scores(self, history: sparse.csr_matrix) -> sparse.csr_matrix:
-        """Return (n_requests, n_texts) float32: cosines with the past's words, weighted, summed.
-
-        `history` is (n_requests, n_items), what each past item weighs.
-        """
+    def past_texts(self, history: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Return (n_requests, n_texts): what each past text weighs, from that of the items."""
         texts = self.text_of_item[history.indices]
         shape = (history.shape[0], len(self.frozen))
-        of_texts = sparse.csr_matrix((history.data, texts, history.indptr), shape)
-        return (of_texts @ self.lexical).tocsr()
+        return sparse.csr_matrix((history.data, texts, history.indptr), shape)

@@ -24,7 +24,7 @@ def keep_strongest(matrix: sparse.csr_matrix, keep: int) -> Neighbours:
     Rows of about one length are laid beside each other and cut by one top-k over keys that no two
     entries of a row share: the bits of the float32, which ascend with its value, then the column.
     """
-    matrix = matrix.astype(np.float32)
+    matrix = matrix.astype(np.float32, copy=False)
     counts = np.diff(matrix.indptr)
     kept = np.repeat(counts <= keep, counts)
     long = np.flatnonzero(counts > keep)
@@ -49,6 +49,17 @@ def strongest_of_rows(table: np.ndarray, keep: int) -> Neighbours:
     found = values > 0
     indptr = np.concatenate([[0], np.cumsum(found.sum(1))])
     return sparse.csr_matrix((values[found], best[found], indptr), table.shape)
+
+
+def dense_product(weights: sparse.csr_matrix, strengths: Neighbours) -> np.ndarray:
+    """Return the product (n_rows, n_items) float32 as a table, summed in SciPy's order."""
+    from recsys.kernels import add_products
+
+    table = np.zeros((weights.shape[0], strengths.shape[1]), np.float32)
+    add_products(weights.indptr, weights.indices, weights.data.astype(np.float32, copy=False),
+                 strengths.indptr, strengths.indices,
+                 strengths.data.astype(np.float32, copy=False), table)  # fmt: skip
+    return table
 
 
 def _keys(values: np.ndarray, columns: np.ndarray) -> np.ndarray:

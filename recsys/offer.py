@@ -90,7 +90,9 @@ class Offer:
             gone |= self.items.available_until[items] <= moment
             scores[gone] = -np.inf
         row, item = self._taken
-        if len(row):
+        if rows is None and columns is None:
+            scores[row, item] = -np.inf
+        elif len(row):
             (row, mine), (column, held) = _places(row, at), _places(item, items)
             scores[row[mine & held], column[mine & held]] = -np.inf
         return scores

@@ -1,9 +1,10 @@
 """Candidates out of a catalogue too large to score: no table of requests times items is ever made.
 
 Each form of scores (recsys/scores.py) has its own way to its best: entries are sorted, what is
-alike for all is sorted once, products ask an index of texts, and what has no index is compared with
-in parts. Then the candidates of the union are looked up in every source, one pair at a time. What
-comes out is what scoring everything would give, but for what an index does not find.
+alike for all is sorted once, products ask for the nearest texts, by an index where they are many,
+and what has no texts is compared with in parts. Then the candidates of the union are looked up in
+every source, one pair at a time. What comes out is what scoring everything would give, but for what
+an index does not find.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from recsys.candidates import TEXT_SOURCES, Candidates, ScoresAt, top_items, union
+from recsys.index import exact_nearest
 from recsys.neighbours import keep_strongest
 from recsys.offer import Offer
 from recsys.scores import Alike, InParts, Listed, Products, Scores
@@ -150,8 +152,8 @@ def best_of(scores: Scores, ask: Ask) -> Found:
         return _of_entries(scores, ask)
     if isinstance(scores, Alike):
         return _of_all_alike(scores, ask)
-    if isinstance(scores, Products) and scores.index is not None:
-        return _by_index(scores, ask)
+    if isinstance(scores, Products) and scores.text_of_item is not None:
+        return _by_text(scores, ask)
     assert isinstance(scores, InParts)
     return _in_parts(scores, ask)
 
@@ -206,12 +208,14 @@ def _of_all_alike(scores: Alike, ask: Ask) -> Found:
     return _join(parts)
 
 
-def _by_index(scores: Products, ask: Ask) -> Found:
-    """Ask the index for more and more texts, until what comes next cannot be among the k best."""
-    assert scores.index is not None
+def _by_text(scores: Products, ask: Ask) -> Found:
+    """Ask for more and more of the nearest texts, until the next cannot be among the k best."""
     parts, rows, depth = [], ask.rows, ask.deep + 1
     while len(rows) and depth <= min(DEEPEST, len(scores.vectors)):
-        texts = scores.index.search(scores.users[rows], depth)
+        if scores.index is None:
+            texts = exact_nearest(scores.users[rows], scores.vectors, depth)
+        else:
+            texts = scores.index.search(scores.users[rows], depth)
         at, place = np.nonzero(texts >= 0)
         text = texts[at, place]
         cosine = scores.of_vectors(rows[at], text)

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from recsys.candidates import items_of_texts, text_scores
 from recsys.index import TextIndex
+from recsys.neighbours import dense_product
 from recsys.offer import Offer
 
 PAIRS_AT_ONCE = 8192  # whose vectors lie beside each other, in the cache
@@ -38,12 +39,25 @@ class Scores(Protocol):
 class Listed:
     """Few entries a request, 0 elsewhere; of items, or of texts that items have."""
 
-    entries: sparse.csr_matrix  # (n_requests, n_items or n_texts)
+    weights: (
+        sparse.csr_matrix
+    )  # (n_requests, n): the entries; or with `strengths`, what these weigh
     text_of_item: np.ndarray | None = None  # (n_items,) int64; None = the columns are items
+    strengths: sparse.csr_matrix | None = None  # (n, n_items or n_texts) of what goes with each
+
+    @cached_property
+    def entries(self) -> sparse.csr_matrix:
+        """(n_requests, n_items or n_texts) of them, by columns in any order."""
+        if self.strengths is None:
+            return self.weights
+        return (self.weights @ self.strengths).tocsr()
 
     def dense(self) -> np.ndarray:
         """Return all, (n_requests, n_items)."""
-        table = np.asarray(self.entries.toarray(), dtype=np.float32)
+        if self.strengths is None:
+            table = np.asarray(self.weights.toarray(), dtype=np.float32)
+        else:  # the same sums as in the sparse product, without finding out first where they are
+            table = dense_product(self.weights, self.strengths)
         return table if self.text_of_item is None else items_of_texts(table, self.text_of_item)
 
     def at(self, request: np.ndarray, item: np.ndarray) -> np.ndarray:

@@ -191,12 +191,13 @@ def mean_gaps(state: ItemState, category: np.ndarray) -> np.ndarray:
 
 def goes_with(history: sparse.csr_matrix, neighbours: Neighbours) -> Listed:
     """Return the strengths of all past items (n_requests, n_items), weighted and summed."""
-    return Listed((history @ neighbours).tocsr())
+    return Listed(history, strengths=neighbours)
 
 
 def words(view: View, history: sparse.csr_matrix) -> Listed:
     """Return the cosines of words with all past items, weighted and summed."""
-    return Listed(view.texts.lexical_scores(history), view.texts.text_of_item)
+    texts = view.texts
+    return Listed(texts.past_texts(history), texts.text_of_item, texts.lexical)
 
 
 SCORES: dict[str, Callable[[View], Scores]] = {

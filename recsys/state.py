@@ -19,6 +19,7 @@ from recsys.dataset import DAY, Log
 from recsys.neighbours import Neighbours, keep_strongest
 
 WINDOWS_DAYS = (7, 28, 91)
+SCALED_ROWS = 4096  # whose pairs are divided at once
 LATELY_DAYS = 7.0  # half-life of an event in `ItemState.lately`
 
 
@@ -111,6 +112,7 @@ def state_at(
         mean_price = price[0] / price[1]
     count, users, repeaters, bought, negative, popularity, lately, gap_days, gaps = sums[:9]
     scaled = _scale(pairs)
+    del pairs
     return ItemState(
         as_of, count, users, repeaters, bought, negative, sums[9:], popularity, lately,
         np.where(count > 0, first, np.nan), np.where(count > 0, last, np.nan), mean_price,
@@ -171,11 +173,18 @@ def _pairs(
 
 
 def _scale(pairs: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Divide each pair by the geometric mean of how often its two ends pair at all."""
+    """Divide each pair by the geometric mean of how often its two ends pair at all; float32.
+
+    Some rows at a time, beside the pairs themselves: of a large log these are most of the memory.
+    """
     with np.errstate(divide="ignore"):
         left = 1.0 / np.sqrt(np.asarray(pairs.sum(1)).ravel())
         right = 1.0 / np.sqrt(np.asarray(pairs.sum(0)).ravel())
     left[np.isinf(left)] = right[np.isinf(right)] = 0.0
-    scaled = pairs.copy()
-    scaled.data *= np.repeat(left, np.diff(pairs.indptr)) * right[pairs.indices]
-    return scaled
+    scaled, counts = np.empty(pairs.nnz, np.float32), np.diff(pairs.indptr)
+    for first in range(0, len(counts), SCALED_ROWS):
+        rows = slice(first, first + SCALED_ROWS)
+        low, high = pairs.indptr[first], pairs.indptr[min(first + SCALED_ROWS, len(counts))]
+        both = np.repeat(left[rows], counts[rows]) * right[pairs.indices[low:high]]
+        scaled[low:high] = pairs.data[low:high] * both
+    return sparse.csr_matrix((scaled, pairs.indices, pairs.indptr), pairs.shape)

@@ -61,6 +61,7 @@ ONE_DOOR = {  # outside system -> the only files that import it
     "lightgbm": {"recsys/ranker.py"},
     "matplotlib": {"pipelines/figures.py", "pipelines/forest.py"},
     "mlflow": {"pipelines/runs.py", "pipelines/tracking.py"},
+    "numba": {"recsys/kernels.py"},
     "optuna": {"pipelines/tuning.py"},
     "ray": set(),
     "redis": {"serving/redis_server.py"},
@@ -71,6 +72,7 @@ ONE_DOOR = {  # outside system -> the only files that import it
 }
 LOAD_TORCH = {  # importing these files imports torch; the others do so inside functions, if at all
     "features/pair.py",
+    "pipelines/explain.py",
     "recsys/candidates.py",
     "recsys/encoder.py",
     "recsys/alignment.py",

@@ -97,6 +97,7 @@ def test_words_of_the_past_are_weighed_and_summed_over_texts(vectors):
     model = TextModel(text_of_item, vectors[:3], vectors[:3], trained(), lexical)
     history = np.array([[1.0, 0.5, 0, 0.25], [0, 0, 0, 0]], np.float32)
     expected = [history @ lexical.toarray()[text_of_item][:, text] for text in text_of_item]
-    found = model.lexical_scores(sparse.csr_matrix(history)).toarray()[:, text_of_item]
+    past = model.past_texts(sparse.csr_matrix(history))
+    found = (past @ model.lexical).toarray()[:, text_of_item]
     np.testing.assert_allclose(found, np.transpose(expected), rtol=1e-6)
     assert not found[1].any()

@@ -5,7 +5,13 @@ import pytest
 from scipy import sparse
 
 from recsys import neighbours
-from recsys.neighbours import cosine_neighbours, keep_strongest, nearest_rows, taken_matrix
+from recsys.neighbours import (
+    cosine_neighbours,
+    dense_product,
+    keep_strongest,
+    nearest_rows,
+    taken_matrix,
+)
 
 N_ITEMS = 8
 
@@ -115,3 +121,13 @@ def test_the_nearest_rows_are_those_of_a_sort_and_never_the_row_itself(
 
 def test_one_row_has_no_nearest():
     assert nearest_rows(np.ones((1, 3), np.float32), 5, 9).shape == (1, 0)
+
+
+def test_a_product_as_a_table_is_the_sparse_product_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    weights = sparse.random_array((70, 50), density=0.2, rng=rng, dtype=np.float32).tocsr()
+    strengths = sparse.random_array((50, 90), density=0.3, rng=rng, dtype=np.float32).tocsr()
+    table = dense_product(weights, strengths)
+    assert table.dtype == np.float32 and (table > 0).mean() > 0.5
+    np.testing.assert_array_equal(table, (weights @ strengths).toarray())
+    np.testing.assert_array_equal(dense_product(weights[:0], strengths), np.zeros((0, 90)))
