@@ -7,12 +7,14 @@ block are asked the same question at once (recsys/kernels.py), and the first lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
+SUMS = ("", "lambdarank", "rank_xendcg", "regression")  # objectives whose score is the leaves' sum
+LOG_ODDS = "binary sigmoid:1"  # whose score is the probability that has this log odds
 MAGIC = {  # bits of a mask -> (multiplier, shift) that give each power of two a place of its own
     32: (0x077CB531, 27),
     64: (0x03F79D71B4CB0A89, 58),
@@ -37,6 +39,12 @@ class Forest:
     )  # (n_splits,) unsigned: a bit for each leaf that may be a row's if it is right
     value: np.ndarray  # (n_trees, n_bits) float64 of each leaf, at its bit's place (MAGIC)
     leaf: np.ndarray  # (n_trees, n_bits) int64 LightGBM's number of the leaf there, -1 = none
+    log_odds: bool  # whether the sums are
+
+    def scores(self, table: np.ndarray) -> np.ndarray:
+        """Score rows (n_rows, n_features) float32 as LightGBM does: (n_rows,) float64."""
+        raw: np.ndarray = self.sums(table)[:, 0]
+        return 1.0 / (1.0 + np.exp(-raw)) if self.log_odds else raw
 
     def sums(self, table: np.ndarray, worth: np.ndarray | None = None) -> np.ndarray:
         """Sum over the trees what each row's leaves are worth.
@@ -62,12 +70,15 @@ class Forest:
 Split: TypeAlias = tuple[int, float, bool, int]  # of `Forest`: feature, threshold, none, right
 
 
-def forest_of(trees: Sequence[dict[str, Any]]) -> Forest | None:
-    """Lay out trees as `Booster.dump_model` gives them; None if one of them has no such form.
+def forest_of(model: Mapping[str, Any]) -> Forest | None:
+    """Lay out a model as `Booster.dump_model` gives it; None if it has no such form.
 
-    That is one of more than 64 leaves, with sets of categories, with 0 for what is missing, or with
-    a line in its leaves.
+    That is one with a tree of more than 64 leaves, with sets of categories, with 0 for what is
+    missing, or with a line in its leaves; and one whose score is no sum, nor the log odds, of them.
     """
+    trees, objective = model["tree_info"], model.get("objective", "")
+    if model["average_output"] or objective not in (*SUMS, LOG_ODDS):
+        return None
     most = max((tree["num_leaves"] for tree in trees), default=1)
     roots = [tree["tree_structure"] for tree in trees]
     if most > 64 or not all(_is_plain(node) for root in roots for node in _nodes(root)):
@@ -80,7 +91,7 @@ def forest_of(trees: Sequence[dict[str, Any]]) -> Forest | None:
     feature, threshold, none_is_right, right = ([split[at] for split in splits] for at in range(4))
     return Forest(starts, np.array(feature, np.int64), _at_most(threshold),
                   np.array(none_is_right, bool), np.array(right, f"u{bits // 8}"), value,
-                  leaf)  # fmt: skip
+                  leaf, objective == LOG_ODDS)  # fmt: skip
 
 
 def _nodes(root: dict[str, Any]) -> Iterator[dict[str, Any]]:

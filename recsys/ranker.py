@@ -15,9 +15,6 @@ from recsys.errors import ConfigError, NotFittedError
 from recsys.forest import Forest, forest_of
 from recsys.rows import Rows, position_kinds, value_weights
 
-AS_IT_IS = ("", "lambdarank", "rank_xendcg", "regression")  # objectives whose score is the sum
-PROBABILITY = "binary sigmoid:1"  # of which it is the log odds
-
 
 class RankerConfig(BaseModel):
     """LambdaRank settings and the sampling of its training rows."""
@@ -110,19 +107,12 @@ class Ranker:
             return np.zeros(0)
         if self.forest is None or table.dtype != np.float32:
             return np.asarray(self.booster.predict(table, num_threads=1))
-        raw: np.ndarray = self.forest.sums(table)[:, 0]
-        return 1.0 / (1.0 + np.exp(-raw)) if self._objective == PROBABILITY else raw
+        return self.forest.scores(table)
 
     @cached_property
     def forest(self) -> Forest | None:
         """Its trees, laid out for blocks of rows; None where only LightGBM can read them."""
-        model = self.booster.dump_model()
-        known = self._objective in (*AS_IT_IS, PROBABILITY) and not model["average_output"]
-        return forest_of(model["tree_info"]) if known else None
-
-    @cached_property
-    def _objective(self) -> str:
-        return str(self.booster.dump_model(num_iteration=1).get("objective", ""))
+        return forest_of(self.booster.dump_model())
 
     def importance(self) -> dict[str, float]:
         """Return feature -> total gain of its splits, largest first."""

@@ -46,7 +46,7 @@ def test_sums_are_lightgbms_to_the_last_bit(leaves, bits):
     booster = fitted(leaves)
     trees = booster.dump_model()["tree_info"]
     assert max(tree["num_leaves"] for tree in trees) == leaves
-    forest, table = forest_of(trees), unlike(500)
+    forest, table = forest_of(booster.dump_model()), unlike(500)
     assert forest.value.shape == (20, bits)
     expected = booster.predict(table, raw_score=True)
     assert len(np.unique(expected)) > (3 if leaves == 2 else 50)
@@ -55,13 +55,13 @@ def test_sums_are_lightgbms_to_the_last_bit(leaves, bits):
 
 @pytest.mark.parametrize("n", [0, 1, SIDE_BY_SIDE - 1, SIDE_BY_SIDE, SIDE_BY_SIDE + 1])
 def test_a_row_has_its_sum_whatever_lies_beside_it(n):
-    forest, table = forest_of(fitted().dump_model()["tree_info"]), unlike(200)
+    forest, table = forest_of(fitted().dump_model()), unlike(200)
     np.testing.assert_array_equal(forest.sums(table[:n]), forest.sums(table)[:n])
 
 
 def test_each_row_is_in_the_leaf_that_lightgbm_says():
     booster, table = fitted(trees=3), unlike(100)
-    forest = forest_of(booster.dump_model()["tree_info"])
+    forest = forest_of(booster.dump_model())
     worth = np.zeros((*forest.leaf.shape, 3))
     for tree in range(3):
         worth[tree, :, tree] = forest.leaf[tree]
@@ -76,8 +76,9 @@ def test_trees_of_one_leaf_and_no_trees_are_sums_too():
     assert {tree["num_leaves"] for tree in trees} == {1}
     table = unlike(3)
     expected = stumps.predict(table, raw_score=True)
-    np.testing.assert_array_equal(forest_of(trees).sums(table)[:, 0], expected)
-    np.testing.assert_array_equal(forest_of([]).sums(table), np.zeros((3, 1)))
+    np.testing.assert_array_equal(forest_of(stumps.dump_model()).sums(table)[:, 0], expected)
+    none = stumps.dump_model() | {"tree_info": []}
+    np.testing.assert_array_equal(forest_of(none).sums(table), np.zeros((3, 1)))
 
 
 @pytest.mark.parametrize("objective", ["regression", "binary", "poisson"])
