@@ -1,4 +1,4 @@
-"""Writes the documents that the code already says: docs/features.md and docs/config.md.
+"""Writes the documents that the code already says: docs/features.md, docs/config.md, docs/api.md.
 
     python -m docs.generate
 
@@ -7,12 +7,7 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import io
 import json
-import textwrap
-import tokenize
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -20,11 +15,13 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from docs.openapi import api_page
+from docs.tables import comments, head, row
 from features.catalogue import CATALOGUE
 from pipelines.settings import RunConfig
 from recsys.dialect import EventSource, ItemSource, Source
 from recsys.schema import EventRule
-from serving.settings import GateConfig, ServingConfig
+from serving.settings import ApiConfig, GateConfig, ServingConfig
 
 FOLDER = Path(__file__).parent
 WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path",
@@ -76,7 +73,7 @@ def features_page() -> str:
     """Return docs/features.md: a table for each family of the catalogue."""
     lines = [FEATURES]
     for family in dict.fromkeys(feature.family for feature in CATALOGUE):
-        lines += [f"## {family.capitalize()}", "", *_head("feature", "unit", "meaning", "needs")]
+        lines += [f"## {family.capitalize()}", "", *head("feature", "unit", "meaning", "needs")]
         for feature in CATALOGUE:
             if feature.family == family:
                 flags = {
@@ -87,7 +84,7 @@ def features_page() -> str:
                     "naming": feature.spare,
                 }
                 needs = [word for word, needed in flags.items() if needed]
-                lines.append(_row(f"`{feature.name}`", feature.unit, feature.meaning,
+                lines.append(row(f"`{feature.name}`", feature.unit, feature.meaning,
                                   ", ".join(needs)))  # fmt: skip
         lines.append("")
     n_dated, n_text = (sum(getattr(f, name) for f in CATALOGUE) for name in ("dated", "text"))
@@ -105,6 +102,9 @@ def config_page() -> str:
             lines += ["A rule of `data.event_types`:", "", *_keys(EventRule, ""), ""]
             lines += [SOURCE, *_keys(EventSource, ""), "", "Of items instead of the last three:",
                       "", *_keys(ItemSource, "", Source), ""]  # fmt: skip
+        if name == "serving":
+            lines += ["## serving.api", "", _summary(ApiConfig), "",
+                      *_keys(ApiConfig, "serving.api."), ""]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -118,12 +118,12 @@ def sections() -> dict[str, type[BaseModel]]:
 def _keys(model: type[BaseModel], prefix: str, but: type[BaseModel] = BaseModel) -> list[str]:
     """Draw the table of a model's own keys, without those of `but`."""
     bases = [base for base in model.__mro__ if issubclass(base, BaseModel) and base.model_fields]
-    comments = {name: said for base in bases for name, said in _comments(base).items()}
-    rows = _head("key", "type", "default", "meaning")
+    said = {name: said for base in bases for name, said in comments(base).items()}
+    rows = head("key", "type", "default", "meaning")
     for name, field in model.model_fields.items():
         if not _is_model(field.annotation) and name not in but.model_fields:
-            rows.append(_row(f"`{prefix}{name}`", _type(field), _default(field),
-                             comments.get(name, "")))  # fmt: skip
+            rows.append(row(f"`{prefix}{name}`", _type(field), _default(field),
+                             said.get(name, "")))  # fmt: skip
     return rows
 
 
@@ -171,26 +171,6 @@ def _number(value: float) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{value:,}".replace(",", "_")
 
 
-def _comments(model: type[BaseModel]) -> dict[str, str]:
-    """Return field -> the comment behind it in the source."""
-    source = textwrap.dedent(inspect.getsource(model))
-    found = {token.start[0]: token.string.lstrip("# ")
-             for token in tokenize.generate_tokens(io.StringIO(source).readline)
-             if token.type == tokenize.COMMENT}  # fmt: skip
-    [body] = ast.parse(source).body
-    assert isinstance(body, ast.ClassDef)
-    return {
-        node.target.id: " ".join(found[line] for line in range(node.lineno, _end(node) + 1)
-                                 if line in found)
-        for node in body.body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    }  # fmt: skip
-
-
-def _end(node: ast.AnnAssign) -> int:
-    return node.end_lineno or node.lineno
-
-
 def _summary(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
 
@@ -199,15 +179,7 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _head(*names: str) -> list[str]:
-    return [_row(*names), _row(*("---" for _ in names))]
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-PAGES = {"features.md": features_page, "config.md": config_page}
+PAGES = {"features.md": features_page, "config.md": config_page, "api.md": api_page}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():

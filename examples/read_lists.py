@@ -6,7 +6,7 @@ from serving.client import RecommendationClient
 
 url, *user_ids = sys.argv[1:]
 with RecommendationClient(url, timeout_s=0.5) as client:
-    print("ready:", client.health().ready)
+    print("ready:", client.ready().ready)
     for answer in client.recommend_many(user_ids, k=5):  # one round trip, all of one release
         print(f"\n{answer.user_id}: {answer.model}, as of {answer.as_of}")
         if answer.is_fallback:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,6 +70,7 @@ class ServingPaths(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     k: int = Field(20, ge=1, le=1000)
+    api: dict[str, Any] = {}  # `recsys serve` alone reads and checks it
 
 
 class GateLimits(BaseModel):

@@ -1,4 +1,4 @@
-"""Commands for lists: recommend, publish, rollback, releases, serve."""
+"""Commands for lists: recommend, publish, rollback, releases, serve, key."""
 
 from __future__ import annotations
 
@@ -95,7 +95,20 @@ def serve(
     places = serving_config(config, set_, store=store, host=host, port=port)
     from serving import api
 
-    api.serve(places.store, places.host, places.port)
+    api.serve(places)
+
+
+@commands.command(epilog="Example: recsys key checkout -c run.toml")
+def key(name: opt.Holder, config: opt.Config = None, set_: opt.Set = None) -> None:
+    """Make an API key: shown once, let in by its hash."""
+    file = serving_config(config, set_).api.keys
+    from serving.access import KEYS_VARIABLE, add_key, new_key
+
+    secret, entry = new_key(name)
+    if file is not None:
+        add_key(file, entry)
+    where = f"in {file}" if file else f"for serving.api.keys or {KEYS_VARIABLE}"
+    say(f"key    {secret}  (for the holder; it is not kept)", f"entry  {entry}  ({where})")
 
 
 def make_release(settings: RunConfig, model: str | None, as_of: str | None) -> Path:

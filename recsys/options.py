@@ -22,6 +22,7 @@ AsOf = Annotated[str | None, typer.Option(metavar="UTC", help="Only earlier even
 K = Annotated[int | None, typer.Option(help="Items in a list, instead of serving.k.")]
 Host = Annotated[str | None, typer.Option(help="Instead of serving.host.")]
 Port = Annotated[int | None, typer.Option(help="Instead of serving.port; 0 = any free one.")]
+Holder = Annotated[str, typer.Argument(help="Who will hold the key; seen in the log.")]
 Release = Annotated[str | None, typer.Argument(help="Folder or name; without it the newest.")]
 Anyway = Annotated[bool, typer.Option("--force", help="Publish though gates fail; needs --reason.")]
 Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; the manifest keeps it.")]

@@ -1,38 +1,53 @@
-"""The read API over HTTP: one key, one round trip, always an answer, and which model made it."""
+"""The read API over HTTP: one key, one round trip, always an answer, and which model made it.
+
+FastAPI says what may be asked and what is answered; `serving.entrance` stands in front of it.
+"""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt, StrictStr
 
-from serving.client import (
-    CurrentRelease,
-    Health,
-    ManyRecommendations,
-    Recommendations,
-    RecommendedItem,
-)
+from serving.access import KEYS_VARIABLE, Key, load_keys, refuse_open_door
+from serving.client import CurrentRelease, Health, ManyRecommendations, Problem, Recommendations
+from serving.entrance import LIST_ROUTE, SOON, Entrance, Recommend
 from serving.errors import ServingError
-from serving.lists import Answer
-from serving.manifest import Manifest
+from serving.listening import bind, listen
+from serving.monitoring import LOG_KEY_VARIABLE, Call, Monitor
+from serving.replies import (
+    RELEASE_HEADER,
+    REQUEST_HEADER,
+    Reply,
+    list_reply,
+    lists_reply,
+    model_reply,
+    problem,
+)
+from serving.settings import ServingConfig
+from serving.standby import Found, StandbyReader
 from serving.stores import open_reader
 
 try:  # the only part of the reading side that the base install does not bring
-    import uvicorn
-    from fastapi import FastAPI, Query, Request, Response
+    from fastapi import Depends, FastAPI, Header, Query, Request, Response
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
+    from fastapi.security import HTTPBearer
 except ImportError as error:
     raise ServingError(f"{error}; the read API needs: pip install 'recsys-text[serve]'") from error
 
 MAX_USERS = 1000  # in one call
-RELEASE_HEADER = "X-Release-Id"
 K = Annotated[int, Field(ge=1, le=1000, description="items; without it the whole list")]
+ABOUT = """\
+Personalized lists, read by user. Every answer is of one release, says which model made it, and has
+an attribution id to log with what is shown and clicked. An unknown user gets the list for everyone,
+marked `is_fallback`; so does everyone while the store cannot be read, marked `degraded`.
+"""
 
 
 def _is_text(user_id: str) -> str:
@@ -49,110 +64,194 @@ class UsersAsked(BaseModel, frozen=True, extra="forbid"):
     k: K | None = None
 
 
-class Problem(BaseModel, frozen=True):
-    """Why there is no answer."""
+class Fault(BaseModel, frozen=True):
+    """One thing that is wrong with a question."""
 
-    detail: str
+    loc: list[str | int]  # where
+    msg: str
+    type: str
 
 
-ANSWERED: dict[int | str, dict[str, Any]] = {
-    200: {"headers": {RELEASE_HEADER: {"schema": {"type": "string"}}}},
-    503: {"model": Problem, "description": "No release can be read"},
+class Faults(BaseModel, frozen=True):
+    """What is wrong with a question."""
+
+    detail: list[Fault]
+
+
+def _header(meaning: str) -> dict[str, Any]:
+    return {"description": meaning, "schema": {"type": "string"}}
+
+
+def _refusal(model: type[BaseModel], meaning: str, **headers: str) -> dict[str, Any]:
+    named = {name.replace("_", "-"): _header(said) for name, said in headers.items()}
+    return {"model": model, "description": meaning, "headers": named}
+
+
+ABOUT_RELEASE = {
+    RELEASE_HEADER: _header("the release that was read"),
+    REQUEST_HEADER: _header("to find the request in the log; yours, if you sent one"),
 }
+ETAG = {"ETag": _header("of the release; send it as If-None-Match")}
+Responses = dict[int | str, dict[str, Any]]
+REFUSED_HEAD: Responses = {431: _refusal(Problem, "Too many or too long headers")}
+REFUSED: Responses = {
+    401: _refusal(Problem, "No known API key", WWW_Authenticate="Bearer"),
+    503: _refusal(Problem, "No release yet, or too many requests", Retry_After="seconds"),
+}
+WRONG: Responses = {422: _refusal(Faults, "A question of another shape")}
+BODY: Responses = {
+    400: _refusal(Problem, "The body cannot be read"),
+    408: _refusal(Problem, "The body came too slowly"),
+    413: _refusal(Problem, "The body is too large"),
+}
+METRICS = REFUSED | REFUSED_HEAD | {200: {"content": {"text/plain": {}}}}
+NOT_READY: Responses = {503: {"model": Health, "description": "Not ready"}}
+RELEASE: Responses = {200: {"headers": ABOUT_RELEASE}} | REFUSED | REFUSED_HEAD
+MANY_LISTS = RELEASE | BODY | WRONG
+ONE_LIST = (
+    RELEASE
+    | WRONG
+    | {
+        200: {"headers": ABOUT_RELEASE | ETAG},
+        304: {"description": "You have it already", "headers": ABOUT_RELEASE | ETAG},
+    }
+)
+LOCKED = [Depends(HTTPBearer(auto_error=False, description="an API key, where there are any"))]
 
 
-def create_app(store: str | Path) -> FastAPI:
+def serve(settings: ServingConfig, environment: Mapping[str, str] = os.environ) -> None:
+    """Answer over HTTP until the process is told to stop.
+
+    Raises:
+        ServingError: nothing can listen there, or everybody could ask.
+    """
+    keys = load_keys(settings.api.keys, environment.get(KEYS_VARIABLE, ""))
+    refuse_open_door(settings.host, keys, settings.api.open)
+    app = create_app(settings, keys, environment.get(LOG_KEY_VARIABLE, ""))
+    with bind(settings.host, settings.port) as listening:
+        listen(app, listening, settings.api, lambda: setattr(app.state, "stopping", True))
+
+
+def create_app(settings: ServingConfig, keys: tuple[Key, ...] = (), log_key: str = "") -> FastAPI:
     """Build the API over a store; a release published later is read from the next call on.
 
     Args:
-        store: the place of a store of `serving.stores`; it may be empty or missing still.
+        settings: which store, which may be empty or missing still, and all limits.
+        keys: who is let in; everybody if there are none.
+        log_key: what user ids in the log are hashed with, if they are.
+
+    Raises:
+        ServingError: the address of the store cannot be understood.
     """
-    reader = open_reader(store)
+    standby = StandbyReader(
+        open_reader(settings.store), settings.api.store_timeout_s, settings.api.store_poll_s
+    )
+    monitor = Monitor(settings.api, standby, sys.stderr.write, log_key)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        standby.start()
         yield
-        reader.close()
+        standby.close()
 
-    app = FastAPI(title="Recommendations", version="1", lifespan=lifespan)
+    async def recommend(
+        call: Call, user_id: str, k: int | None, if_none_match: bytes | None
+    ) -> Reply:
+        call.found = await standby.read(user_id, k)
+        return list_reply(call.found, call.request_id, if_none_match)
+
+    app = FastAPI(title="Recommendations", version="1", description=ABOUT, lifespan=lifespan,
+                  docs_url=None, redoc_url=None)  # fmt: skip
+    app.state.stopping = False
+    app.add_middleware(Entrance, settings=settings.api, keys=keys, monitor=monitor,
+                       recommend=recommend)  # fmt: skip
+    _refuse_in_words(app)
+    _add_lists(app, standby, recommend)
+    _add_state(app, standby, monitor)
+    return app
+
+
+def _add_lists(app: FastAPI, standby: StandbyReader, recommend: Recommend) -> None:
+    """Add the routes that lists are read by."""
+
+    @app.get(LIST_ROUTE, dependencies=LOCKED, responses=ONE_LIST, response_model=Recommendations)
+    async def get_recommendations(
+        request: Request,
+        user_id: str,
+        k: Annotated[K | None, Query()] = None,
+        if_none_match: Annotated[str | None, Header(description="an ETag of before")] = None,
+    ) -> Response:
+        """The list of one user; an unknown user gets the fallback list."""
+        etag = None if if_none_match is None else if_none_match.encode()
+        return _response(await recommend(request.scope["call"], user_id, k, etag))
+
+    @app.post("/v1/recommendations", dependencies=LOCKED, responses=MANY_LISTS,
+              response_model=ManyRecommendations)  # fmt: skip
+    async def post_recommendations(asked: UsersAsked, request: Request) -> Response:
+        """The lists of many users, in the order asked, all of one release."""
+        call: Call = request.scope["call"]
+        call.found = await standby.read_many(asked.user_ids, asked.k)
+        return _response(await asyncio.to_thread(lists_reply, call.found, call.request_id))
+
+
+def _add_state(app: FastAPI, standby: StandbyReader, monitor: Monitor) -> None:
+    """Add the routes that tell how the service is."""
+
+    @app.get("/v1/release", dependencies=LOCKED, responses=RELEASE, response_model=CurrentRelease)
+    async def get_release() -> Response:
+        """The release that is being read: its model, its data, its numbers."""
+        found = await standby.read_many([], None)
+        return _response(model_reply(_current(found), found.release))
+
+    @app.get("/health", response_model=Health, responses=REFUSED_HEAD)
+    async def get_health() -> Response:
+        """200 while the process answers at all: for a liveness probe."""
+        return _response(model_reply(await _health(app, standby)))
+
+    @app.get("/ready", response_model=Health, responses=REFUSED_HEAD | NOT_READY)
+    async def get_ready() -> Response:
+        """200 if a release can be answered from, and the process was not told to stop."""
+        health = await _health(app, standby)
+        return _response(model_reply(health, status=200 if health.ready else 503))
+
+    @app.get("/metrics", dependencies=LOCKED, response_class=Response, responses=METRICS)
+    async def get_metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(monitor.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _refuse_in_words(app: FastAPI) -> None:
+    """Answer what cannot be answered with why."""
 
     @app.exception_handler(ServingError)
-    async def unavailable(_: Request, error: ServingError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, status_code=503)
+    async def unavailable(_: Request, error: ServingError) -> Response:
+        return _response(problem(503, str(error), SOON))
 
     @app.exception_handler(RequestValidationError)
-    async def refused(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def refused(_: Request, error: RequestValidationError) -> Response:
         # without the input, which may be long or no text at all
         told = [{key: one[key] for key in ("loc", "msg", "type")} for one in error.errors()]
         return JSONResponse({"detail": told}, status_code=422)
 
-    @app.get("/v1/users/{user_id:path}/recommendations", responses=ANSWERED)
-    def recommend(
-        user_id: str, response: Response, k: Annotated[K | None, Query()] = None
-    ) -> Recommendations:
-        """The list of one user; an unknown user gets the fallback list."""
-        found = reader.read([user_id], k)
-        response.headers[RELEASE_HEADER] = found.release.release_id
-        return _recommendations(found.release, found.lists[0])
 
-    @app.post("/v1/recommendations", responses=ANSWERED)
-    def recommend_many(asked: UsersAsked, response: Response) -> ManyRecommendations:
-        """The lists of many users, in the order asked, all of one release."""
-        found = reader.read(asked.user_ids, asked.k)
-        response.headers[RELEASE_HEADER] = found.release.release_id
-        answers = [_recommendations(found.release, answer) for answer in found.lists]
-        return ManyRecommendations(answers=answers)
-
-    @app.get("/v1/release", responses=ANSWERED)
-    def release(response: Response) -> CurrentRelease:
-        """The release that is being read: its model, its data, its numbers."""
-        manifest = reader.release()
-        response.headers[RELEASE_HEADER] = manifest.release_id
-        return _current(manifest)
-
-    @app.get("/health", responses={503: {"model": Health, "description": "Not ready"}})
-    def health(response: Response) -> Health:
-        """Ready when a release can be read."""
-        try:
-            release_id = reader.release().release_id
-        except ServingError as error:
-            response.status_code = 503
-            return Health(ready=False, release_id=None, detail=str(error))
-        return Health(ready=True, release_id=release_id, detail="ready")
-
-    return app
+def _response(reply: Reply) -> Response:
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    return Response(reply.body, reply.status, headers)
 
 
-def serve(store: str | Path, host: str, port: int) -> None:
-    """Answer over HTTP until the process is told to stop.
-
-    Raises:
-        ServingError: nothing can listen there.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+async def _health(app: FastAPI, standby: StandbyReader) -> Health:
+    if app.state.stopping:
+        return Health(ready=False, release_id=None, detail="told to stop")
     try:
-        listening = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise ServingError(
-            f"cannot listen on {host}, port {port} ({error}); stop what does, or choose another "
-            "place with --host and --port"
-        ) from error
-    listening.close()
-    uvicorn.run(create_app(store), host=host, port=port, access_log=False)
+        found = await standby.read_many([], None)
+    except ServingError as error:
+        return Health(ready=False, release_id=None, detail=str(error))
+    return Health(ready=True, release_id=found.release.release_id,
+                  detail=found.failure or "ready", degraded=bool(found.failure))  # fmt: skip
 
 
-def _recommendations(release: Manifest, answer: Answer) -> Recommendations:
-    return Recommendations(
-        user_id=answer.user_id,
-        is_fallback=answer.is_fallback,
-        release_id=release.release_id,
-        model=release.model.label,
-        as_of=release.as_of,
-        items=[RecommendedItem(**item._asdict()) for item in answer.items],
-    )
-
-
-def _current(manifest: Manifest) -> CurrentRelease:
+def _current(found: Found) -> CurrentRelease:
+    manifest = found.release
     same = manifest.model_dump(
         include={"release_id", "created_at", "as_of", "data_fingerprint", "config_fingerprint",
                  "code_commit", "k", "metrics"}
@@ -164,4 +263,6 @@ def _current(manifest: Manifest) -> CurrentRelease:
         run_id=manifest.model.run_id,
         users=manifest.counts.users,
         items_listed=manifest.counts.items_listed,
+        stale_s=found.stale_s,
+        degraded=bool(found.failure),
     )

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from serving.errors import NoReleaseError, ServingError
 from serving.release import is_sealed
-from serving.settings import GateConfig, ServingConfig
+from serving.settings import ApiConfig, GateConfig, ServingConfig
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -74,13 +74,12 @@ def _section(
     """Read one table of the config."""
     values = {} if path is None else _table(path, name)
     for override in overrides:
-        key, value = _override(override, name)
-        values[key] = value
+        _set(values, override, name)
     values |= {key: value for key, value in options.items() if value is not None}
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        found = [_words(detail, name, list(model.model_fields)) for detail in error.errors()]
+        found = [_words(detail, name, model) for detail in error.errors()]
     raise ServingError("\n".join(f"{path or 'config'}: {line}" for line in found))
 
 
@@ -96,25 +95,33 @@ def _table(path: Path, name: str) -> dict[str, Any]:
     return values
 
 
-def _override(override: str, name: str) -> tuple[str, Any]:
+def _set(values: dict[str, Any], override: str, name: str) -> None:
+    """Put one override into the nested values."""
     place, equals, text = override.partition("=")
-    section, _, key = (part.strip() for part in place.partition("."))
-    if section != name or not key or not equals:
+    section, *path = (part.strip() for part in place.split("."))
+    if section != name or not path or not all((equals, *path)):
         raise ServingError(
             f"override {override!r}: expected {name}.key=value, nothing else is read"
         )
+    *tables, key = path
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ServingError(f"override {override!r}: {name}.{table} is a value, not a table")
     try:
-        return key, tomllib.loads(f"value = {text}")["value"]
+        values[key] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return key, text.strip()
+        values[key] = text.strip()
 
 
-def _words(detail: ErrorDetails, name: str, keys: list[str]) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
+def _words(detail: ErrorDetails, name: str, model: type[BaseModel]) -> str:
+    *tables, last = (str(part) for part in detail["loc"])
+    place = ".".join((name, *tables))
     if detail["type"] != "extra_forbidden":
         expected = detail["msg"].removeprefix("Input should be ")
-        return f"{name}.{key}: found {detail['input']!r}, expected {expected}"
-    near = difflib.get_close_matches(key, keys, 1)
-    known = ", ".join(f"{name}.{one}" for one in keys)
-    hint = f"did you mean {name}.{near[0]}?" if near else f"known here: {known}"
-    return f"{name}.{key}: unknown key; {hint}"
+        return f"{place}.{last}: found {detail['input']!r}, expected {expected}"
+    keys = list((ApiConfig if tables else model).model_fields)
+    near = difflib.get_close_matches(last, keys, 1)
+    known = ", ".join(f"{place}.{one}" for one in keys)
+    hint = f"did you mean {place}.{near[0]}?" if near else f"known here: {known}"
+    return f"{place}.{last}: unknown key; {hint}"

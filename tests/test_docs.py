@@ -20,6 +20,7 @@ from pipelines.config import load_toml
 from pipelines.settings import RunConfig
 from recsys import cli
 from recsys.schema import ERRORS, WARNINGS
+from serving.settings import ApiConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
@@ -102,6 +103,8 @@ def test_every_config_key_exists(page):
         is_module = (ROOT / section / f"{key}.py").exists()
         if section in sections and key and not is_module:
             assert key in sections[section].model_fields, name
+        if below := re.match(r"serving\.api\.(\w+)", name):
+            assert below[1] in ApiConfig.model_fields, name
 
 
 @each_page

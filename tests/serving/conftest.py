@@ -4,6 +4,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import redis
-import uvicorn
 
 from serving.api import create_app
+from serving.listening import bind, server_of
 from serving.manifest import Model
 from serving.release import (
     file_entry,
@@ -23,6 +24,7 @@ from serving.release import (
     write_fallback,
     write_part,
 )
+from serving.settings import ApiConfig, ServingConfig
 
 LISTS = {"ann": ["i1", "i2", "i3"], "bob": ["i2"], "cy/ü 7": ["i3", "i1"]}
 FALLBACK = ["i9", "i1"]
@@ -118,18 +120,35 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
-@pytest.fixture
-def url(store):
-    """The base URL of a real server over `store`, which has no release yet."""
-    config = uvicorn.Config(create_app(store), host="127.0.0.1", port=0, log_level="warning")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+@contextmanager
+def served(settings, keys=(), log_key=""):
+    """Serve a store in a thread, as `recsys serve` does, for as long as the block lasts."""
+    app = create_app(settings, keys, log_key)
+    server = server_of(app, settings.api, lambda: None)
+    listening = bind("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     while not server.started:
         time.sleep(0.005)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def serving_of():
+    """Return `served`."""
+    return served
+
+
+@pytest.fixture
+def url(store):
+    """The base URL of a real server over `store`, which has no release yet."""
+    patient = ApiConfig(store_timeout_s=30, log="none")  # a busy machine is no broken store
+    with served(ServingConfig(store=str(store), api=patient)) as base_url:
+        yield base_url
 
 
 @dataclass

@@ -5,15 +5,24 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import httpx
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import negative_data_rejection
 
+from serving.access import load_keys, new_key
 from serving.api import create_app, serve
 from serving.client import RecommendationClient
 from serving.errors import ServingError
 from serving.publish import publish
+from serving.settings import ApiConfig, ServingConfig
 from serving.stores import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +34,11 @@ def test_an_answer_says_everything_about_itself(sealed, store, url):
     publish(sealed("r1", lists={"a/b": ["x", 'y"']}), store)
     reply = httpx.get(f"{url}/v1/users/a%2Fb/recommendations?k=2")
     assert (reply.status_code, reply.headers["X-Release-Id"]) == (200, "r1")
+    request_id = reply.headers["X-Request-Id"]
     assert reply.json() == {
-        "user_id": "a/b", "is_fallback": False, "release_id": "r1", "model": "recsys/3",
-        "as_of": "2026-08-20T00:00:00Z",
+        "user_id": "a/b", "is_fallback": False, "degraded": False, "release_id": "r1",
+        "model": "recsys/3", "as_of": "2026-08-20T00:00:00Z", "stale_s": 0.0,
+        "attribution_id": f"r1~own~{request_id}",
         "items": [
             {"rank": 1, "item_id": "x", "score": 1.0, "probability": 0.1, "source": "text",
              "reason": "r1", "drivers": "text, item"},
@@ -103,13 +114,14 @@ def test_before_the_first_release_every_door_says_so(sealed, store, url):
         )
         assert reply.status_code == 503
         assert "no release is published" in reply.json()["detail"]
-    reply = httpx.get(f"{url}/health")
-    assert (reply.status_code, reply.json()["ready"]) == (503, False)
+    alive, ready = httpx.get(f"{url}/health"), httpx.get(f"{url}/ready")
+    assert (alive.status_code, ready.status_code, ready.json()["ready"]) == (200, 503, False)
     publish(sealed("r1"), store)
-    reply = httpx.get(f"{url}/health")
-    assert (reply.status_code, reply.json()) == (
-        200, {"ready": True, "release_id": "r1", "detail": "ready"},
-    )  # fmt: skip
+    alive, ready = httpx.get(f"{url}/health"), httpx.get(f"{url}/ready")
+    assert alive.json() == ready.json() == {
+        "ready": True, "release_id": "r1", "detail": "ready", "degraded": False,
+    }  # fmt: skip
+    assert ready.status_code == 200
 
 
 def test_a_running_server_follows_publish_and_rollback(sealed, store, url):
@@ -122,17 +134,29 @@ def test_a_running_server_follows_publish_and_rollback(sealed, store, url):
 
 
 def test_the_schema_describes_every_answer(store):
-    schema = create_app(store).openapi()
-    assert set(schema["paths"]) == {
-        "/v1/users/{user_id}/recommendations", "/v1/recommendations", "/v1/release", "/health",
-    }  # fmt: skip
-    for path, methods in schema["paths"].items():
-        for operation in methods.values():
-            for status in ("200", "503"):
-                content = operation["responses"][status]["content"]["application/json"]
-                assert content["schema"]["$ref"], path
-            if path != "/health":
-                assert "X-Release-Id" in operation["responses"]["200"]["headers"]
+    schema = create_app(ServingConfig(store=str(store))).openapi()
+    refused = {"401", "431", "503"}
+    expected = {
+        ("/v1/users/{user_id}/recommendations", "get"): {"200", "304", "422"} | refused,
+        ("/v1/recommendations", "post"): {"200", "400", "408", "413", "422"} | refused,
+        ("/v1/release", "get"): {"200"} | refused,
+        ("/metrics", "get"): {"200"} | refused,
+        ("/health", "get"): {"200", "431"},
+        ("/ready", "get"): {"200", "431", "503"},
+    }
+    found = {(path, method): operation["responses"]
+             for path, methods in schema["paths"].items()
+             for method, operation in methods.items()}  # fmt: skip
+    assert {route: set(answers) for route, answers in found.items()} == expected
+    for (path, _), answers in found.items():
+        for status, answer in answers.items():
+            content = answer.get("content", {}).get("application/json", {})
+            assert "$ref" in content.get("schema", {}) or status == "304" or path == "/metrics"
+        if path.startswith("/v1"):
+            assert "X-Release-Id" in answers["200"]["headers"]
+    locked = {path for path, methods in schema["paths"].items()
+              if all("security" in operation for operation in methods.values())}  # fmt: skip
+    assert locked == set(schema["paths"]) - {"/health", "/ready"}
 
 
 def test_the_reading_side_runs_on_the_base_install_alone(sealed, store):
@@ -149,7 +173,7 @@ import serving.client, serving.settings
 from serving.api import serve
 from serving.publish import publish
 publish(Path({str(folder)!r}), Path({str(store)!r}))
-serve(Path({str(store)!r}), "127.0.0.1", {port})
+serve(serving.settings.ServingConfig(store={str(store)!r}, port={port}))
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     try:
@@ -164,7 +188,7 @@ serve(Path({str(store)!r}), "127.0.0.1", {port})
 
 def _is_ready(client):
     try:
-        return client.health().ready
+        return client.ready().ready
     except ServingError:  # it does not listen yet
         return False
 
@@ -180,4 +204,30 @@ def test_a_port_that_is_taken_is_refused_in_words(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ServingError, match=f"cannot listen on 127.0.0.1, port {port}"):
-            serve(tmp_path, "127.0.0.1", port)
+            serve(ServingConfig(store=str(tmp_path), port=port))
+
+
+def test_whatever_may_be_asked_is_answered_as_described(sealed, store, serving_of):
+    publish(sealed("r1", lists={"ann": ["i1"], "1": ["i2"]}), store)
+    key, entry = new_key("schemathesis")
+    api = ApiConfig(store_timeout_s=30, log="none")
+    with serving_of(ServingConfig(store=str(store), api=api), load_keys(None, entry)) as url:
+        description = schemathesis.openapi.from_url(f"{url}/openapi.json")
+        header = {"Authorization": f"Bearer {key}"}
+        statuses = Counter()
+        operations = [found.ok() for found in description.get_all_operations()]
+        for operation, mode in product(operations, GenerationMode):
+            if mode.is_negative and not operation.path.endswith("recommendations"):
+                continue  # where there is nothing to say there is nothing wrong to say
+
+            @given(case=operation.as_strategy(generation_mode=mode))
+            @hypothesis_settings(max_examples=25, derandomize=True, deadline=None, database=None,
+                                 suppress_health_check=list(HealthCheck))  # fmt: skip
+            def ask(case):
+                reply = case.call(base_url=url, headers=header)
+                # a parameter that nobody knows is left alone: proxies add their own
+                case.validate_response(reply, excluded_checks=[negative_data_rejection])
+                statuses[reply.status_code] += 1
+
+            ask()
+    assert min(statuses[200], statuses[422]) > 20, statuses

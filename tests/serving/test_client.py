@@ -1,8 +1,10 @@
 """The client gets what the store holds, and says in words what went wrong."""
 
 import http.server
+import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -40,7 +42,13 @@ def test_every_id_finds_its_own_list(sealed, store, client):
     assert [[item.item_id for item in answer.items] for answer in one_by_one] == [
         [f"for {user!r}", user] for user in IDS
     ]
-    assert client.recommend_many(IDS) == one_by_one
+    many = client.recommend_many(IDS)
+    assert [like(answer) for answer in many] == [like(answer) for answer in one_by_one]
+
+
+def like(answer):
+    """Return an answer without what is of the request."""
+    return answer.model_copy(update={"attribution_id": ""})
 
 
 def test_the_answer_is_the_one_of_the_store(sealed, store, client):
@@ -60,10 +68,12 @@ def test_the_release_is_told_with_its_lineage(sealed, store, client):
     release = client.release()
     assert (release.release_id, release.model_uri, release.users) == ("r1", "models:/recsys/3", 3)
     assert release.metrics == {"test/ndcg_at_10": 0.0709}
-    assert client.health() == Health(ready=True, release_id="r1", detail="ready")
+    assert client.ready() == Health(ready=True, release_id="r1", detail="ready")
+    assert client.health() == client.ready()
 
 
 def test_not_ready_is_an_answer_and_no_list_is_an_error(client):
+    assert client.ready().ready is False
     assert client.health().ready is False
     for ask in (lambda: client.recommend("ann"), client.release, lambda: client.recommend_many([])):
         with pytest.raises(ServingError, match="HTTP 503, no release is published"):
@@ -111,7 +121,90 @@ def test_a_strange_server_is_said_in_words(status, body, words):
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}"
-        with RecommendationClient(url, timeout_s=0.1 if body is None else 2.0) as client, \
+        timeout_s = 0.1 if body is None else 2.0
+        with RecommendationClient(url, timeout_s=timeout_s, retries=0) as client, \
                 pytest.raises(ServingError, match=words):  # fmt: skip
             client.release()
         thread.join()
+
+
+@pytest.fixture
+def scripted():
+    """Make a server that answers by a script: bytes, or None to hang up."""
+    servers = []
+
+    def make(*script):
+        listening = socket.create_server(("127.0.0.1", 0))
+        asked = []
+
+        def answer():
+            for reply in script:
+                connection, _ = listening.accept()
+                with connection:
+                    asked.append(connection.recv(65536))
+                    if reply:
+                        connection.sendall(reply)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        servers.append((listening, thread))
+        return f"http://127.0.0.1:{listening.getsockname()[1]}", asked
+
+    yield make
+    for listening, thread in servers:
+        listening.close()
+        thread.join(5)
+
+
+def reply_of(status, body):
+    head = f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    return head.encode() + body
+
+
+HEALTHY = reply_of("200 OK", b'{"ready": true, "release_id": "r1", "detail": "ready"}')
+
+
+def test_what_failed_on_the_way_is_asked_again(scripted):
+    url, asked = scripted(None, reply_of("503 Service Unavailable", b"{}"), HEALTHY)
+    with RecommendationClient(url, timeout_s=30, retries=2) as client:
+        assert client.health().ready
+    assert len(asked) == 3
+
+
+def test_no_more_often_than_allowed_and_never_what_was_refused(scripted):
+    url, asked = scripted(*[reply_of("503 Service Unavailable", b'{"detail": "busy"}')] * 2)
+    with (RecommendationClient(url, timeout_s=30, retries=1) as client,
+          pytest.raises(ServingError, match="HTTP 503, busy")):  # fmt: skip
+        client.release()
+    url, refused = scripted(reply_of("401 Unauthorized", b'{"detail": "no key"}'), HEALTHY)
+    with (RecommendationClient(url, timeout_s=30, retries=1) as client,
+          pytest.raises(ServingError, match="HTTP 401, no key")):  # fmt: skip
+        client.release()
+    assert (len(asked), len(refused)) == (2, 1)
+
+
+def test_an_answer_that_drips_is_too_late():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip():
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+                while True:
+                    connection.sendall(b" ")
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with (RecommendationClient(url, timeout_s=0.3) as client,
+              pytest.raises(ServingError, match="no answer within 0.3 s")):  # fmt: skip
+            client.release()
+        thread.join()
+
+
+def test_the_key_is_sent(scripted):
+    url, asked = scripted(HEALTHY)
+    with RecommendationClient(url, api_key="rk_secret") as client:
+        client.health()
+    assert b"authorization: bearer rk_secret" in asked[0].lower()

@@ -5,7 +5,7 @@ import pytest
 from pipelines.settings import GateLimits, RunConfig
 from serving.config import find_release, load_gates, load_serving
 from serving.errors import NoReleaseError, ServingError
-from serving.settings import GateConfig, ServingConfig
+from serving.settings import ApiConfig, GateConfig, ServingConfig
 
 
 @pytest.fixture
@@ -35,6 +35,17 @@ def test_values_are_toml_and_else_strings(run_toml):
     assert load_serving(run_toml, ["serving.store='a=b'"]).store == "a=b"
 
 
+def test_the_table_of_the_api_is_set_like_any_other(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("[serving]\nk = 5\n[serving.api]\nopen = true\nmax_requests = 3\n")
+    found = load_serving(path, ["serving.api.max_requests=4"])
+    assert found == ServingConfig(k=5, api=ApiConfig(open=True, max_requests=4))
+    for override, said in (("serving.api.opne=true", "did you mean serving.api.open"),
+                           ("serving.k.x=1", "serving.k is a value, not a table")):  # fmt: skip
+        with pytest.raises(ServingError, match=said):
+            load_serving(path, [override])
+
+
 def test_all_that_is_wrong_is_said_at_once(run_toml):
     with pytest.raises(ServingError) as error:
         load_serving(run_toml, ["serving.stor=x", "serving.k=0", "serving.zzz=1"])
@@ -42,7 +53,7 @@ def test_all_that_is_wrong_is_said_at_once(run_toml):
         f"{run_toml}: serving.k: found 0, expected greater than or equal to 1",
         f"{run_toml}: serving.stor: unknown key; did you mean serving.store?",
         f"{run_toml}: serving.zzz: unknown key; known here: "
-        "serving.releases, serving.store, serving.host, serving.port, serving.k",
+        "serving.releases, serving.store, serving.host, serving.port, serving.k, serving.api",
     ]
 
 
@@ -68,7 +79,7 @@ def test_an_override_of_something_else_is_refused(override):
         load_serving(None, [override])
 
 
-def test_gates_are_a_table_of_their_own(tmp_path):
+def test_entrances_are_a_table_of_their_own(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text("[serving]\nk = 'wrong'\n[gates]\noverlap = 0.2\n")
     assert load_gates(path, ["gates.least_users=9"]) == GateConfig(overlap=0.2, least_users=9)
