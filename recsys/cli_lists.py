@@ -81,7 +81,7 @@ def releases(config: opt.Config = None, set_: opt.Set = None, store: opt.Store =
         found = opened.releases()
     table = Table("release", "as of", "users", "model", "", title=f"releases in {shown(place)}")
     for one in found:
-        current = "current" if one.is_current else ""
+        current = ", ".join(["current"] * one.is_current + ["forced"] * bool(one.forced))
         table.add_row(one.release_id, one.as_of, f"{one.users:,}", one.model, current)
     say(table if found else f"{shown(place)}: no release yet; recsys publish brings one")
 

@@ -21,7 +21,7 @@ from serving.manifest import Manifest
 from serving.pointer import locked, parse_pointer, pointer_bytes, read_pointer, write_pointer
 from serving.release import open_release, write_whole
 from serving.sqlite import OpenRelease, build_file, open_file
-from serving.stores import Answers, Fallback, LoadedRelease
+from serving.stores import Answers, Fallback, LoadedRelease, loaded_release
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,7 @@ class FolderStore:
             with closing(open_file(path)) as loaded:
                 manifest = loaded.manifest
             is_current = pointer is not None and pointer.release_id == manifest.release_id
-            found.append(LoadedRelease(manifest.release_id, manifest.as_of, manifest.counts.users,
-                                       manifest.model.label, is_current))  # fmt: skip
+            found.append(loaded_release(manifest, is_current))
         return found
 
     @contextmanager

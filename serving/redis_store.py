@@ -29,7 +29,7 @@ from serving.pointer import Pointer, parse_pointer
 from serving.redis_reader import MARK, by_shard
 from serving.redis_server import claimed, connected, in_words, read_place
 from serving.release import open_release
-from serving.stores import LoadedRelease, shown
+from serving.stores import LoadedRelease, loaded_release, shown
 
 PER_SHARD = 4096  # users
 AHEAD_S = 60  # a release is gone for so long before its shards are
@@ -122,10 +122,9 @@ class RedisStore:
             found = [self._redis.hget(self._own(one), "manifest") for one in ids]
         loaded = [read_manifest(one, self._place.shown) for one in found if one]
         return [
-            LoadedRelease(one.release_id, one.as_of, one.counts.users, one.model.label,
-                          pointer is not None and pointer.release_id == one.release_id)
+            loaded_release(one, pointer is not None and pointer.release_id == one.release_id)
             for one in loaded
-        ]  # fmt: skip
+        ]
 
     @contextmanager
     def publishing(self) -> Iterator[None]:

@@ -45,6 +45,14 @@ class LoadedRelease:
     users: int
     model: str  # name/version
     is_current: bool
+    forced: str | None = None  # why it was published although gates had failed
+
+
+def loaded_release(manifest: Manifest, is_current: bool) -> LoadedRelease:
+    """Return the line of a release, from the manifest that the store keeps."""
+    forced = manifest.forced.reason if manifest.forced else None
+    return LoadedRelease(manifest.release_id, manifest.as_of, manifest.counts.users,
+                         manifest.model.label, is_current, forced)  # fmt: skip
 
 
 class Store(Protocol):

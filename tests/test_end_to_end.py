@@ -1,6 +1,7 @@
 """From raw tables to lists read back: the laws that hold across all rooms."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -416,6 +417,8 @@ def test_run_publishes_the_lists_of_the_champion(small_world, settings_in, tmp_p
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "challenger models:/recommender/2" in done.stdout
+    [gates] = [line for line in done.stdout.splitlines() if line.startswith("gates: ")]
+    assert re.match(r"gates: [6-9] passed, skipped: .*users lost", gates)
     with open_reader(tmp_path / "store") as reader:
         published = reader.release()
     assert (published.model.name, published.model.version) == ("recommender", "1")

@@ -230,6 +230,7 @@ def test_a_failed_gate_is_exit_code_3_and_a_reason_is_needed_to_publish_all_the_
     code, out, _ = recsys("publish", "--force", "--reason", "a shop of one thing")
     assert code == 0 and "forced, 1 gates failed: a shop of one thing" in out
     assert "r1 is current now; 60 users" in out
+    assert "current, forced" in recsys("releases")[1]
 
 
 def test_options_are_stronger_than_set_and_set_than_the_file(recsys, tmp_path):
