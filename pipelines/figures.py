@@ -49,7 +49,7 @@ def draw_calibration(calibration: Mapping[str, Any], file: Path) -> None:
         found = windows["test"]
         mean, share, rows = (np.array([one[key] for one in found["bins"]])
                              for key in ("mean", "share", "rows"))  # fmt: skip
-        low, high = _wilson(share, rows)
+        low, high = wilson(share, rows)
         taken = share > 0
         label = f"{level.replace('_', ' ')}: {found['taken']:,} of {found['rows']:,} rows"
         axes.vlines(mean, low, high, color=colour, alpha=0.5)
@@ -109,7 +109,7 @@ def draw_trials(score: Sequence[float], seconds: Sequence[float], file: Path) ->
     figure.savefig(file, dpi=120)
 
 
-def _wilson(share: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def wilson(share: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bound shares of `rows` draws at 95 %: Wilson's score interval."""
     z = 1.96
     middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)

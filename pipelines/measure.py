@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import tracking
+from pipelines.audience import audience_of
 from pipelines.calibrate import measure_heads
 from pipelines.evaluate import Outcome, run_models
 from pipelines.model import at_moment, load_model
@@ -22,6 +23,7 @@ from pipelines.textmodel import Learned, Show
 from pipelines.windows import Fitted
 from recsys.baselines import fit_als
 from recsys.evaluation import paired_interval
+from recsys.interest import TextModel
 from recsys.neighbours import taken_matrix
 from recsys.ranker import Scorer
 
@@ -87,10 +89,10 @@ def unseen_catalogue(run: Run, fitted: Fitted, rankers: Mapping[str, Scorer]) ->
     return outcome_of(run, "test", fitted, rankers, only)
 
 
-def described(run: Run, outcome: Outcome, window: str) -> dict[str, Any]:
-    """Describe an outcome, with the popularity that novelty is measured against."""
-    config, past = run.config, run.prepared.taken_before(run.prepared.windows.span(window)[0])
-    return describe(outcome, len(past), past, config.seed, config.evaluation.resamples)
+def described(run: Run, outcome: Outcome, window: str, texts: TextModel) -> dict[str, Any]:
+    """Describe an outcome, with what is known of its items and users; `texts` are of the run."""
+    audience = audience_of(run, outcome, window, texts)
+    return describe(outcome, audience, run.config.seed, run.config.evaluation.resamples)
 
 
 def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, A
         calibration = measure_heads(run, fitted, recommender.heads)
     if card.fitted_before > start:
         show("evaluate", 1, 1, "careful: the model was fitted on events of this test window")
-    parts = described(run, outcome, "test") | {"calibration": calibration}
+    parts = described(run, outcome, "test", fitted.texts) | {"calibration": calibration}
     tags = {"evaluated_model": registered.uri, "model_run": registered.run_id,
             "data_fingerprint": prepared.manifest.fingerprint[:16], "git_commit": git_commit(),
             "protocol": prepared.manifest.protocol}  # fmt: skip

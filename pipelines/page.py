@@ -22,6 +22,7 @@ class Grid:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
+    notes: tuple[str, ...] = ()  # below the title
 
     @property
     def numeric(self) -> tuple[bool, ...]:
@@ -58,6 +59,11 @@ class Page:
     facts: tuple[tuple[str, str], ...]  # (name, value) of what matters most, large
     sections: tuple[Section, ...]
     foot: str = ""
+
+    @property
+    def contents(self) -> bool:
+        """Whether sections are so many that the page begins with links to them."""
+        return len(self.sections) > 6
 
 
 def write_page(page: Page, file: Path) -> None:

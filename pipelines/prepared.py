@@ -95,6 +95,12 @@ class Prepared:
         price = pc.fill_null(table["price"], np.nan).to_numpy()
         return Items(ids, title, text, category, brand, price, *moments)
 
+    def category_names(self) -> tuple[str, ...]:
+        """Return the categories by the codes that `items` gives them."""
+        table: Table = pq.read_table(self.folder / "items.parquet", columns=["category"])
+        known = table["category"].combine_chunks().drop_null().unique().sort()
+        return tuple(str(name) for name in known.to_pylist())
+
     def user_ids(self) -> np.ndarray:
         """Return the (n_users,) ids by user code: object (str) or int64."""
         return _array(pq.read_table(self.folder / "users.parquet", columns=["user_id"])["user_id"])

@@ -12,35 +12,39 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from pipelines.audience import Audience
+from pipelines.beyond import beyond_metrics, exposure, fairness, list_metrics, undefined
 from pipelines.evaluate import MODELS, Outcome
+from pipelines.measured import SHARES, popularity_bin
+from pipelines.prepared import Manifest
+from recsys.dataset import DAY, Log
 from recsys.evaluation import (
     bootstrap_interval,
     history_slices,
     mean_over_requests,
     paired_interval,
 )
-from recsys.exposure import catalogue_coverage, novelty
 from recsys.metrics import request_metrics
 
+CURATED = ("coverage_at_10", "gini_at_10", "novelty_at_10", "popularity_lift_at_10",
+           "serendipity_at_10", "intra_list_distance_at_10", "miscalibration_at_10")  # fmt: skip
 CONTINUED = ("new_before", "new_after", "old_before", "old_after")
 HEADLINE = ("ndcg_at_10", "hr_at_10", "recall_at_20", "mrr_at_10", "map_at_10")
 SLICED = ("ndcg_at_10", "recall_at_20", "hr_at_10")
 
 
-def describe(
-    outcome: Outcome, n_items: int, past_events: np.ndarray, seed: int, resamples: int
-) -> dict[str, Any]:
+def describe(outcome: Outcome, audience: Audience, seed: int, resamples: int) -> dict[str, Any]:
     """Turn one window's outcome into the window's part of each section of the report.
 
     Args:
         outcome: ranks of every model.
-        n_items: size of the catalogue.
-        past_events: (n_items,) events before the window, for novelty.
+        audience: what is known of its items and users.
         seed: of the bootstrap.
         resamples: of users.
     """
     names = [name for name in MODELS if name in outcome.rank]
-    values = {name: model_metrics(outcome, name) for name in names}
+    values = {name: model_metrics(outcome, name) | beyond_metrics(outcome, name, audience)
+              for name in names}  # fmt: skip
     metrics = list(values[names[0]])
     tables = {name: np.stack([values[name][metric] for metric in metrics], 1) for name in names}
     models, intervals, differences = {}, {}, {}
@@ -50,10 +54,7 @@ def describe(
         )
         means = mean_over_requests(tables[name])
         models[name] = dict(zip(metrics, means.tolist(), strict=True))
-        models[name]["coverage_at_10"] = catalogue_coverage(outcome.listed[name], n_items)
-        models[name]["novelty_at_10"] = float(
-            np.nanmean(novelty(outcome.listed[name], past_events))
-        )
+        models[name] |= list_metrics(outcome, name, audience, values[name]["popularity_at_10"])
         bounds = np.stack([low, high], 1).tolist()
         intervals[name] = dict(zip(metrics, bounds, strict=True))
         if "full" in tables and name != "full":
@@ -64,12 +65,16 @@ def describe(
             differences[name] = {
                 metric: row for metric, row in zip(metrics, rows, strict=True) if metric in HEADLINE
             }
+    full = values[names[-1]]["ndcg_at_10"]
     return {
         "models": models,
         "intervals": intervals,
         "differences": differences,
-        "slices": slices(outcome, names),
+        "slices": slices(outcome, names, audience.n_events),
         "candidates": candidate_recall(outcome),
+        "exposure": exposure(outcome, audience),
+        "fairness": fairness(full, outcome, audience, seed, resamples),
+        "undefined": undefined(models),
         "requests": {"requests": len(outcome.user), "users": len(np.unique(outcome.user)),
                      "relevant": len(outcome.item)},
     }  # fmt: skip
@@ -85,14 +90,17 @@ def model_metrics(
     )
 
 
-def slices(outcome: Outcome, names: list[str]) -> dict[str, Any]:
-    """Cut by the user's history, and by whether the item was seen when the parts were fitted."""
-    everything = np.ones(len(outcome.item), bool)
+def slices(outcome: Outcome, names: list[str], n_events: np.ndarray) -> dict[str, Any]:
+    """Cut by the user's history, by whether the item was seen when the parts were fitted, and by
+    how popular it was (`popularity_bin` of `n_events`)."""
     by_user = history_slices(outcome.history)
     by_user |= {"cold_users": outcome.history == 0, "warm_users": outcome.history > 0}
     cuts = {name: (mask[outcome.request], int(mask.sum())) for name, mask in by_user.items()}
-    for name, rows in (("unseen_items", outcome.unseen), ("seen_items", ~outcome.unseen)):
-        cuts[name] = (everything & rows, len(np.unique(outcome.request[rows])))
+    by_item = {"unseen_items": outcome.unseen, "seen_items": ~outcome.unseen}
+    popularity = popularity_bin(n_events)[outcome.item]
+    by_item |= {f"{name}_items": popularity == name for name in SHARES}
+    for name, rows in by_item.items():
+        cuts[name] = (rows, len(np.unique(outcome.request[rows])))
     found: dict[str, Any] = {}
     for cut, (rows, count) in cuts.items():
         if not count:
@@ -114,6 +122,35 @@ def candidate_recall(outcome: Outcome) -> dict[str, float]:
     return found
 
 
+def data_summary(manifest: Manifest, log: Log) -> dict[str, Any]:
+    """Say what a run was trained on: sizes, windows, what the check of the tables said.
+
+    Args:
+        manifest: of the prepared data.
+        log: all of its events.
+    """
+    windows = manifest.windows
+    starts = [manifest.first_moment, windows.ranker, windows.valid, windows.test, windows.test_end]
+    if not windows.dated:
+        starts[0] = int(log.moment.min(initial=0))
+    at = np.searchsorted(starts[1:], log.moment, side="right")
+    events = np.bincount(at, minlength=5)
+
+    def told(moment: int) -> str | int:
+        return str(np.datetime64(moment // DAY, "D")) if windows.dated else moment
+
+    return {
+        "users": manifest.n_users, "items": manifest.n_items, "events": manifest.n_events,
+        "event_types": [[name, n] for name, n in manifest.event_types.items()],
+        "windows": [{"window": name, "from": told(starts[i]), "until": told(starts[i + 1]),
+                     "events": int(events[i])}
+                    for i, name in enumerate(("encoder", "ranker", "valid", "test"))],
+        "repeat_share": manifest.repeat_share,
+        "dropped": [[reason, n] for reason, n in manifest.dropped.items()],
+        "text_columns": list(manifest.text_columns), "warnings": list(manifest.warnings),
+    }  # fmt: skip
+
+
 def headline(report: Mapping[str, Any]) -> dict[str, float]:
     """Return the few values that MLflow's run table shows."""
     values: dict[str, float] = {}
@@ -121,12 +158,14 @@ def headline(report: Mapping[str, Any]) -> dict[str, float]:
         for window, metrics in report["models"].get(name, {}).items():
             if name == "full":
                 values |= {f"{window}/{key}": metrics[key] for key in HEADLINE}
+                if window == "test":
+                    values |= {f"test/{key}": metrics[key] for key in CURATED}
             else:
                 values[f"{window}/{name}_ndcg_at_10"] = metrics["ndcg_at_10"]
     for windows in list(report.get("calibration", {}).values())[:1]:  # taken at all
         for window, found in windows.items():
             values |= {f"{window}/probability_{key}": found[key] for key in ("brier", "ece")}
-    return values
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def continued_values(report: Mapping[str, Any]) -> dict[str, float]:

@@ -38,6 +38,7 @@ class Run:
     show: Show
     known: dict[int, Fitted] = field(default_factory=dict)
     indexed: dict[int, tuple[Learned, TextModel]] = field(default_factory=dict)  # the last two
+    curves: dict[str, list[float]] = field(default_factory=dict)  # ranker -> valid NDCG@10 a tree
 
     def fitted(self, learned: Learned, before: int) -> Fitted:
         """Fit what is fitted once a window, on events strictly before it; reuse what is known."""

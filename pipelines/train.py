@@ -9,21 +9,24 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from features.catalogue import active_features
 from pipelines import tracking
 from pipelines.calibrate import calibrate_heads, learn_heads, measure_heads
+from pipelines.closeup import funnels, look_closer
 from pipelines.config import fingerprint
 from pipelines.continual import Start, check_start, find_start, learn_further
 from pipelines.figures import draw_report
 from pipelines.measure import choose_refit, described, outcome_of, unseen_catalogue
 from pipelines.model import ModelCard, has_seen, save_model
-from pipelines.report import by_path, continued_values, headline, without_nan
+from pipelines.report import by_path, continued_values, data_summary, headline, without_nan
 from pipelines.results import write_results
 from pipelines.rows import ranker_rows, samplers
 from pipelines.run import Run, check_ranker, git_commit, method_of, prepare_data
+from pipelines.runpage import write_run_page
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show, learn_texts, refit
@@ -149,12 +152,16 @@ def learn(
             test = outcome_of(run, "test", fitted, served)
             unseen = unseen_catalogue(run, fitted, served)
             calibration = measure_heads(run, fitted, heads)
-    parts = {"valid": described(run, valid, "valid"), "test": described(run, test, "test")}
+        with stages.measure("close look"):
+            seen = look_closer(run, fitted, served["full"], rankers["full"], heads, test)
+    parts = {window: described(run, some, window, fitted.texts)
+             for window, some in (("valid", valid), ("test", test))}  # fmt: skip
+    parts["valid"]["funnel"], parts["test"]["funnel"] = funnels(run, valid, test, seen)
     parts["test"]["calibration"] = calibration
     outcomes = {"valid": valid, "test": test}
     if unseen is not None:
         outcomes["unseen_catalogue"] = unseen
-        cut = described(run, unseen, "test")
+        cut = described(run, unseen, "test", fitted.texts)
         parts["test"]["slices"]["unseen_catalogue"] = {
             "requests": cut["requests"]["requests"], **cut["models"],
             "differences": cut["differences"],
@@ -171,10 +178,14 @@ def learn(
         "ranker": {"trees": rankers["full"].trees, "model": config.ranker.model,
                    "refit": config.ranker.refit and not foreign, "values": values,
                    "position_bias": config.ranker.position_bias and kinds is not None,
-                   "importance": rankers["full"].importance()},
+                   "curve": run.curves.get("full", []),
+                   "importance": rankers["full"].importance(),
+                   "contributions": seen.contributions, "contribution_rows": seen.rows},
         "data": {"fingerprint": run.prepared.manifest.fingerprint,
                  "protocol": run.prepared.manifest.protocol,
-                 "seen": "exclude" if run.method.exclude_seen else "list"},
+                 "seen": "exclude" if run.method.exclude_seen else "list",
+                 **data_summary(run.prepared.manifest, log)},
+        "examples": seen.examples,
         "seconds": stages.seconds, "peak_memory_bytes": stages.peak_memory_bytes,
     }  # fmt: skip
     return third, rankers["full"], heads, without_nan(report)
@@ -240,11 +251,15 @@ def fit(
                 f"events: in the {window} window no candidate was ever taken, so a ranker cannot "
                 "learn; bring a longer log, or raise the quotas under [candidates]"
             )
-    most = run.config.ranker.max_trees
-    return fit_ranker(
-        rows["ranker"], rows["valid"], features, run.config.ranker, run.config.seed,
-        lambda tree, ndcg: run.show(f"fit {name}", tree, most, f"valid NDCG@10 {ndcg:.4f}"),
-    )  # fmt: skip
+    most, curve = run.config.ranker.max_trees, run.curves.setdefault(name, [])
+    curve.clear()
+
+    def on_tree(tree: int, ndcg: float) -> None:
+        curve.append(ndcg)
+        run.show(f"fit {name}", tree, most, f"valid NDCG@10 {ndcg:.4f}")
+
+    return fit_ranker(rows["ranker"], rows["valid"], features, run.config.ranker, run.config.seed,
+                      on_tree)  # fmt: skip
 
 
 def refit_rankers(
@@ -289,6 +304,7 @@ def publish_model(
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
     draw_report(report, folder)
+    write_run_page(report, tags, folder / "report.html", datetime.now(UTC))
     tracking.log_folder(folder)
     values |= continued_values(report)
     tracking.log_metrics(values | {f"seconds/{name.replace(' ', '_')}": value

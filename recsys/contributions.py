@@ -62,6 +62,29 @@ def contributions(known: Contributions, ranker: Ranker, table: np.ndarray) -> np
     return np.asarray(known.of_leaf[np.arange(leaf.shape[1]), leaf].sum(1), np.float32)
 
 
+def fair_contributions(ranker: Ranker, table: np.ndarray) -> np.ndarray | None:
+    """Share each row's score out among its features by LightGBM's TreeSHAP.
+
+    On all cores, and slow all the same: a few hundred rows a second.
+
+    Args:
+        ranker: fitted.
+        table: (n_rows, n_features) in the order of its features.
+
+    Returns:
+        (n_rows, n_features) float64, which add up to the score less its mean in training; None
+        where trees have linear leaves, which LightGBM does not take apart.
+
+    Source: Lundberg et al., "From local explanations to global understanding with explainable AI
+    for trees" (Nature Machine Intelligence 2020).
+    """
+    if "\nis_linear=1" in ranker.to_text():
+        return None
+    if not len(table):
+        return np.zeros((0, len(ranker.features)))
+    return np.asarray(ranker.booster.predict(table, pred_contrib=True))[:, :-1]
+
+
 def _credit(tree: dict[str, Any], column: Sequence[int], credit: np.ndarray) -> float:
     """Fill `credit` (n_leaves, n_groups) of one tree; return what it answers at its root."""
     root = _answer(tree)

@@ -10,6 +10,8 @@ their resamples. A NaN request (nothing relevant) is left out.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 WEIGHTS_AT_A_TIME = 4_000_000  # drawn users held in memory at once: about 100 MB
@@ -110,6 +112,50 @@ def ratio_interval(
         ratio = float(np.divide(*mean_over_requests(both)))
         low, high = np.quantile(means[0] / means[1], [(1 - level) / 2, (1 + level) / 2])
     return ratio, float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Means of groups of requests, and how far the worst group is from the best."""
+
+    mean: np.ndarray  # (n_groups,) float64
+    low: np.ndarray  # (n_groups,) float64
+    high: np.ndarray  # (n_groups,) float64
+    best: int
+    worst: int
+    gap: tuple[float, float, float]  # best less worst, low, high
+
+
+def group_gap(
+    values: np.ndarray,
+    groups: np.ndarray,
+    user: np.ndarray,
+    rng: np.random.Generator,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+) -> Gap:
+    """Bound the means of groups of requests, and the gap between the best and the worst of them.
+
+    The two are those of the data, the same in every resample. Where groups are many or small, the
+    best and the worst lie apart by chance alone, so the gap is rather too large than too small.
+
+    Args:
+        values: (n_requests,) float64, NaN = left out.
+        groups: (n_requests, n_groups) bool, n_groups > 0; each has a request with a value.
+        user: (n_requests,) int64 user code.
+        rng: source of the draws.
+        n_resamples: see `bootstrap_interval`.
+        level: see `bootstrap_interval`.
+    """
+    columns = np.where(groups, values[:, None], np.nan)
+    mean = mean_over_requests(columns)
+    drawn = _resampled_means(columns, user, rng, n_resamples)
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.nanquantile(drawn, ends, axis=1)
+    best, worst = int(mean.argmax()), int(mean.argmin())
+    apart = np.nanquantile(drawn[best] - drawn[worst], ends)
+    gap = (float(mean[best] - mean[worst]), float(apart[0]), float(apart[1]))
+    return Gap(mean, low, high, best, worst, gap)
 
 
 def history_slices(n_events: np.ndarray) -> dict[str, np.ndarray]:

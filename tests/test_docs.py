@@ -190,14 +190,15 @@ def test_the_report_page_names_every_path_of_a_report(later_world):
             return [path]
         return [leaf for key in value for leaf in leaves(value[key], f"{path}.{key}".lstrip("."))]
 
-    text = (ROOT / "docs/report.md").read_text()
+    text = (ROOT / "docs/report.md").read_text().split("\n## ")[0]  # other tables follow
     named = [row[0].strip("`") for row in cells(text)[1:]]
     patterns = {path: re.sub(r"<\w+>", "[^.]+", path.replace(".", r"\.")) for path in named}
     found = leaves(report)
     assert len(found) > 500
     assert [p for p in found if not any(re.fullmatch(q, p) for q in patterns.values())] == []
     unused = [path for path, q in patterns.items() if not any(re.fullmatch(q, p) for p in found)]
-    assert [path for path in unused if "unseen_catalogue" not in path] == []
+    rare = ("unseen_catalogue", "undefined")  # not in every report
+    assert [path for path in unused if not any(word in path for word in rare)] == []
 
 
 # --- the commands, run ----------------------------------------------------------------------------

@@ -59,3 +59,14 @@ def test_numbers_stand_to_the_right():
 def test_a_page_is_written_with_its_folder(tmp_path):
     write_page(Page("t", "l", (), ()), tmp_path / "new" / "page.html")
     assert "<h1>t</h1>" in (tmp_path / "new" / "page.html").read_text()
+
+
+def test_a_long_page_begins_with_links_to_its_sections():
+    sections = tuple(Section(f"part {at}", grids=(Grid(("a",), (("b",),), "t", ("note",)),))
+                     for at in range(7))  # fmt: skip
+    text = render(Page("t", "l", (), sections))
+    links = re.findall(r'<a href="#(\w+)">([^<]+)</a>', text)
+    assert [name for _, name in links] == [one.title for one in sections]
+    assert all(f'<h2 id="{link}">{name}</h2>' in text for link, name in links)
+    assert text.count('<p class="about">note</p>') == 7
+    assert "<nav>" not in render(Page("t", "l", (), sections[:6]))

@@ -95,3 +95,16 @@ def test_only_a_finished_folder_of_this_version_opens(tmp_path, world):
             open_prepared(tmp_path)
     events, items = world()
     assert prepare(events, items, tmp_path, CONFIG).manifest.n_rows == len(events)
+
+
+def test_categories_have_names_by_their_codes(tmp_path, world):
+    events, items = world()
+    items["category"] = np.where(items.index % 3, np.where(items.index % 2, "b", "a"), None)
+    prepared = prepare(events, items, tmp_path, CONFIG)
+    names, codes = prepared.category_names(), prepared.items().category
+    assert names == ("a", "b")
+    kept = items.set_index("item_id")["category"].reindex(prepared.items().ids)
+    for code, category in zip(codes, kept, strict=True):
+        assert (names[code] if code >= 0 else None) == (category if category == category else None)
+    assert prepare(events, items.drop(columns=["category", "genre"]), tmp_path / "no",
+                   CONFIG).category_names() == ()  # fmt: skip

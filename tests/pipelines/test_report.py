@@ -1,12 +1,15 @@
 """Every number stands at its documented path, and is the mean it says it is."""
 
+import json
 from math import log2
 
 import numpy as np
 import pytest
 
+from pipelines.audience import Audience
 from pipelines.evaluate import MODELS, Outcome
 from pipelines.report import (
+    CURATED,
     HEADLINE,
     SLICED,
     by_path,
@@ -18,6 +21,7 @@ from pipelines.report import (
     slices,
     without_nan,
 )
+from recsys.diversity import mix_of
 
 INF, N_ITEMS = np.inf, 20
 NAMES = ["popularity", "full"]
@@ -41,9 +45,17 @@ def outcome():
 
 
 @pytest.fixture(scope="module")
-def window(outcome):
-    past_events = np.array([8, 4, 2, 0, 2] + 15 * [0])
-    return describe(outcome, N_ITEMS, past_events, seed=0, resamples=50)
+def audience():
+    """The past of 20 items without categories; nobody had taken anything."""
+    none = np.zeros(0, int)
+    past_events = np.array([8.0, 4, 2, 0, 2] + 15 * [0])
+    return Audience(past_events, np.full(N_ITEMS, -1), (), np.eye(N_ITEMS, dtype=np.float32),
+                    np.arange(N_ITEMS), mix_of(none, none, 0), np.full(4, np.nan))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def window(outcome, audience):
+    return describe(outcome, audience, seed=0, resamples=50)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +63,8 @@ def report(window):
     return by_path({"valid": window, "test": window})
 
 
+# of 16 past events item 0 has the first half; 1, 2 and 4 begin before 80 %; 3 and 5 have none
+POPULARITY = {"head_items": 1, "middle_items": 3}  # requests that took such items
 IDEAL = 1 + 1 / log2(3)  # of two items
 FULL = (1 / 1, 1 / log2(3) / IDEAL, 1 / log2(3) / IDEAL, 0)  # NDCG of each request
 POPULAR = (1 / log2(3), 0, 1 / IDEAL, 0)
@@ -85,20 +99,21 @@ def test_a_difference_is_the_full_ranker_minus_the_model(report):
     assert low <= by <= high
 
 
-def test_models_come_in_one_order_and_without_a_ranker_nothing_differs(outcome):
+def test_models_come_in_one_order_and_without_a_ranker_nothing_differs(outcome, audience):
     alone = {name: outcome.rank["popularity"] for name in MODELS if name != "full"}
     listed = dict.fromkeys(alone, outcome.listed["popularity"])
     some = Outcome(**(vars(outcome) | {"rank": dict(reversed(alone.items())), "listed": listed}))
-    found = describe(some, N_ITEMS, np.ones(N_ITEMS), 0, 10)
+    found = describe(some, audience, 0, 10)
     assert list(found["models"]) == list(alone)
     assert found["differences"] == {}
 
 
-def test_slices_count_their_requests_and_average_over_them(outcome):
-    found = slices(outcome, NAMES)
+def test_slices_count_their_requests_and_average_over_them(outcome, audience):
+    found = slices(outcome, NAMES, audience.n_events)
     counts = {name: cut["requests"] for name, cut in found.items()}
     assert counts == {"history_0": 2, "history_1_4": 1, "history_20_plus": 1, "cold_users": 2,
-                      "warm_users": 2, "unseen_items": 1, "seen_items": 4}  # fmt: skip
+                      "warm_users": 2, "unseen_items": 1, "seen_items": 4,
+                      **POPULARITY}  # fmt: skip
     history = sum(count for name, count in counts.items() if name.startswith("history"))
     assert history == counts["cold_users"] + counts["warm_users"] == len(outcome.user)
     ndcg = {name: cut["full"]["ndcg_at_10"] for name, cut in found.items()}
@@ -110,9 +125,10 @@ def test_slices_count_their_requests_and_average_over_them(outcome):
     assert all(cut[name].keys() == set(SLICED) for cut in found.values() for name in NAMES)
 
 
-def test_a_slice_of_nobody_is_left_out(outcome):
+def test_a_slice_of_nobody_is_left_out(outcome, audience):
     some = Outcome(**(vars(outcome) | {"unseen": np.zeros(6, bool), "history": np.full(4, 3)}))
-    assert slices(some, NAMES).keys() == {"history_1_4", "warm_users", "seen_items"}
+    found = slices(some, NAMES, audience.n_events)
+    assert found.keys() == {"history_1_4", "warm_users", "seen_items", *POPULARITY}
 
 
 def test_candidate_recall_is_the_mean_share_of_what_was_taken(outcome):
@@ -146,9 +162,10 @@ def test_the_headline_names_its_window_and_whose_it_is(report):
     found = headline(report | {"models": models})
     expected = {f"{window}/{key}": report["models"]["full"][window][key]
                 for window in ("valid", "test") for key in HEADLINE}  # fmt: skip
+    expected |= {f"test/{key}": report["models"]["full"]["test"][key] for key in CURATED}
     expected |= {f"{window}/tuned_encoder_ndcg_at_10": sum(POPULAR) / 4
                  for window in ("valid", "test")}  # fmt: skip
-    assert found == pytest.approx(expected)
+    assert found == pytest.approx(expected, nan_ok=True)
 
 
 def test_probabilities_are_in_the_headline_and_in_a_line_for_each_grade(report):
@@ -175,6 +192,6 @@ def test_the_table_shows_every_model_with_its_interval_and_gain(report):
     assert told["full"] == "" and told["popularity"].startswith(f"{by:+.4f} [")
 
 
-def test_one_seed_one_report(outcome, window):
-    again = describe(outcome, N_ITEMS, np.array([8, 4, 2, 0, 2] + 15 * [0]), 0, 50)
-    assert again == window
+def test_one_seed_one_report(outcome, audience, window):
+    again = describe(outcome, audience, 0, 50)
+    assert json.dumps(again) == json.dumps(window)  # NaN is not equal to itself

@@ -1,10 +1,11 @@
 """Contributions add up to the score, and go to the features that moved it."""
 
+import lightgbm
 import numpy as np
 import pytest
 
-from recsys.contributions import contributions, contributions_of
-from recsys.ranker import RankerConfig, ranker_from_text, refit_ranker
+from recsys.contributions import contributions, contributions_of, fair_contributions
+from recsys.ranker import Ranker, RankerConfig, ranker_from_text, refit_ranker
 from recsys.rows import Rows
 
 FEATURES = ("price", "age", "interest", "noise")
@@ -83,3 +84,23 @@ def test_a_tree_that_never_splits_credits_nobody():
     known = contributions_of(ranker, GROUP_OF)
     assert not contributions(known, ranker, table).any()
     np.testing.assert_allclose(ranker.predict(table), known.expected)
+
+
+def test_fair_contributions_add_up_to_the_score_less_a_constant(fitted):
+    ranker, table = fitted
+    parts = fair_contributions(ranker, table[:300])
+    assert parts.shape == (300, len(FEATURES))
+    rest = ranker.predict(table[:300]) - parts.sum(1)
+    np.testing.assert_allclose(rest, rest[0], atol=1e-9)
+    size = np.abs(parts).mean(0)
+    assert size[0] > size[2] > size[[1, 3]].max()  # price moves most, then interest
+    assert fair_contributions(ranker, table[:0]).shape == (0, len(FEATURES))
+
+
+def test_trees_with_linear_leaves_are_not_taken_apart(fitted):
+    _, table = fitted
+    found = lightgbm.train(
+        {"objective": "regression", "linear_tree": True, "verbosity": -1},
+        lightgbm.Dataset(np.nan_to_num(table[:500]), table[:500, 3] > 0.5), 2,
+    )  # fmt: skip
+    assert fair_contributions(Ranker(found, FEATURES), table[:5]) is None

@@ -5,6 +5,7 @@ import pytest
 
 from recsys.evaluation import (
     bootstrap_interval,
+    group_gap,
     history_slices,
     mean_over_requests,
     paired_interval,
@@ -131,3 +132,27 @@ def test_every_request_is_in_one_history_slice():
     assert list(slices) == names
     for row, slice_number in enumerate(expected):
         assert [bool(slices[name][row]) for name in names] == [n == slice_number for n in range(4)]
+
+
+def test_the_gap_is_between_the_best_and_the_worst_group_of_the_same_resamples():
+    rng = np.random.default_rng(0)
+    user = np.arange(400)
+    groups = np.stack([user < 100, (user >= 100) & (user < 300), user >= 300], 1)
+    values = rng.random(400) + np.array([0.0, 0.5, 0.2])[groups.argmax(1)]
+    values[::7] = np.nan
+    found = group_gap(values, groups, user, np.random.default_rng(1), 500)
+    means = [np.nanmean(values[one]) for one in groups.T]
+    np.testing.assert_allclose(found.mean, means)
+    assert (found.best, found.worst) == (1, 0)
+    gap, low, high = found.gap
+    assert gap == pytest.approx(means[1] - means[0]) and low < gap < high
+    assert (found.low < found.mean).all() and (found.mean < found.high).all()
+    # of users of their own the error of a difference is the root of the sum of squares
+    half = np.hypot(*((found.high - found.low)[[0, 1]] / 2))
+    assert (high - low) / 2 == pytest.approx(half, rel=0.15)
+
+
+def test_a_group_with_itself_has_no_gap():
+    values, user = np.arange(10.0), np.arange(10)
+    found = group_gap(values, np.ones((10, 2), bool), user, np.random.default_rng(0), 50)
+    assert found.gap == (0, 0, 0)

@@ -1,0 +1,78 @@
+"""A sentence says better, worse or noise as its interval does."""
+
+import pytest
+
+from pipelines.verdicts import (
+    best_single,
+    fairness_words,
+    funnel_words,
+    interval,
+    judged,
+    number,
+    quality_words,
+    slice_words,
+    text_words,
+)
+
+
+def report_with(gain, low, high):
+    """A report in which full differs from every other model by `gain` [low, high]."""
+    names = ("popularity", "ease", "frozen_encoder", "tuned_encoder", "ranker_without_text", "full")
+    values = dict(zip(names, (0.03, 0.08, 0.02, 0.05, 0.09, 0.1), strict=True))
+    return {
+        "models": {name: {"test": {"ndcg_at_10": value}} for name, value in values.items()},
+        "intervals": {name: {"test": {"ndcg_at_10": [v - 0.01, v + 0.01]}}
+                      for name, v in values.items()},
+        "differences": {name: {"test": {"ndcg_at_10": [gain, low, high]}} for name in names[:-1]},
+        "fairness": {"taste": {"valid": {}, "test": {
+            "best": "niche", "worst": "popular", "gap": [gain, low, high]}}},
+        "slices": {"cold_users": {"test": {"requests": 1200, "full": {"ndcg_at_10": 0.01}}}},
+        "candidates": {"ease": {"test": 0.5}, "union": {"test": 0.7}, "als": {"valid": 0.1}},
+        "funnel": {"steps": {"test": [{"step": "candidates", "items": 9, "recall": 0.7},
+                                      {"step": "first 10 of the list", "items": 10,
+                                       "recall": 0.2}]}},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "full", "text", "apart"),
+    [
+        ((0.004, 0.002, 0.006), "beats", "Text helps: +0.0040 [+0.0020, +0.0060]", "apart."),
+        ((-0.004, -0.006, -0.002), "is worse than", "Text hurts", "apart."),
+        ((0.004, -0.001, 0.009), "cannot be told from", "Text may help or not", "(may be noise)."),
+    ],
+)
+def test_words_follow_the_interval(row, full, text, apart):
+    report = report_with(*row)
+    first, second = quality_words(report)
+    assert f"The full ranker {full} the best single model, ease: " in first
+    assert f"The full ranker {full} popularity: " in second
+    assert text_words(report)[0].startswith(text)
+    assert ("may be noise" in first) == (row[1] < 0 < row[2])
+    assert fairness_words(report)[0].endswith(apart)
+    assert judged(row, "up", "down", "open") == {"b": "up", "i": "down", "c": "open"}[full[0]]
+
+
+def test_the_best_single_model_is_no_ranker_and_named_once_where_it_is_popularity():
+    report = report_with(0.01, 0.005, 0.02)
+    assert best_single(report) == "ease"
+    report["models"]["popularity"]["test"]["ndcg_at_10"] = 0.5
+    assert len(quality_words(report)) == 1
+
+
+def test_the_funnel_shares_the_loss_out_between_candidates_and_ranking():
+    first, second = funnel_words(report_with(0, 0, 0))
+    assert "70.0 are among the candidates and 20.0 among the first ten" in first
+    assert "30.0 could be won by better candidates at most, 50.0 by better ranking" in first
+    assert second == "The best source alone is ease: 50.0 of 100."
+
+
+def test_slices_that_are_empty_are_said_to_be():
+    cold, unseen = slice_words(report_with(0, 0, 0))
+    assert "1,200 requests are of users without any event: NDCG@10 0.0100" in cold
+    assert unseen.startswith("No request is of items")
+
+
+def test_numbers_have_the_digits_that_matter():
+    assert [number(one) for one in (0.12345, 1234.56, None)] == ["0.1235", "1,234.6", "-"]
+    assert interval([0.5, -0.25, 1], sign=True) == "+0.5000 [-0.2500, +1.0000]"
