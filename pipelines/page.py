@@ -37,6 +37,7 @@ class Picture:
 
     svg: str
     caption: str
+    narrow: bool = False  # drawn to fit a telephone; a wide one is scrolled there
 
 
 @dataclass(frozen=True)

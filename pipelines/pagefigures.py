@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from pipelines.figures import INK, LINE, PAGE_STYLE, SERIES, SOFT, as_svg, wilson
 
-WIDTH = 8.2  # inches
+WIDTH = 6.0  # inches
 ROW = 0.31  # inches of a bar or a line of a forest
 
 

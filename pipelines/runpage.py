@@ -80,6 +80,10 @@ def run_page(report: Report, tags: Mapping[str, str], made: datetime) -> Page:
     return Page("What the run learned", lead, tuple(facts), sections, foot)
 
 
+def _picture(svg: str, caption: str) -> Picture:
+    return Picture(svg, caption, narrow=True)
+
+
 def _data(report: Report) -> Section:
     data = report["data"]
     windows = tuple((one["window"], str(one["from"]), str(one["until"]), f"{one['events']:,}", what)
@@ -105,9 +109,9 @@ def _quality(report: Report) -> Section:
     return Section(
         "Quality against baselines", quality_words(report),
         pictures=(
-            Picture(figures.draw_forest(forest, "models", "NDCG@10, test window"),
+            _picture(figures.draw_forest(forest, "models", "NDCG@10, test window"),
                     "Every model on the same requests, with 95 % intervals over users."),
-            Picture(figures.draw_forest(gains, "gains", "full minus the model, NDCG@10",
+            _picture(figures.draw_forest(gains, "gains", "full minus the model, NDCG@10",
                                         zero=True),
                     "What the full ranker gains over each model on the same requests (paired). "
                     "Grey: the interval holds 0, so it may be noise. Red: full is worse."),
@@ -126,9 +130,9 @@ def _funnel(report: Report) -> Section:
     return Section(
         "From the catalogue to the list", funnel_words(report),
         pictures=(
-            Picture(figures.draw_funnel(steps, "funnel"),
+            _picture(figures.draw_funnel(steps, "funnel"),
                     "Share of what a user took that is still there after each step."),
-            Picture(figures.draw_bars(found, "sources", "recall of the source's candidates",
+            _picture(figures.draw_bars(found, "sources", "recall of the source's candidates",
                                       "union"),
                     "Recall of each candidate source alone, and of all of them together."),
         ),
@@ -145,7 +149,7 @@ def _slices(report: Report) -> Section:
                  for name, cut in cuts.items())  # fmt: skip
     groups = tested(report.get("fairness", {}))
     pictures = tuple(
-        Picture(
+        _picture(
             figures.draw_forest([(one["group"], one["mean"], one["low"], one["high"])
                                  for one in found["groups"]],
                                 f"group-{name}", "NDCG@10 of full"),
@@ -168,9 +172,9 @@ def _learning(report: Report) -> Section:
             marks = marks if encoder["kept"] != "layers" else {}
             marks[name] = (len(curve) + 1, encoder["layers_score"])
         svg = figures.draw_curves({"interest score": curve}, "encoder", "step, 1 = frozen encoder",
-                                  "NDCG@10 over texts, stopping window", marks)  # fmt: skip
-        said = "The text encoder after each step of fine-tuning, on the last tenth of its window."
-        pictures.append(Picture(svg, said))
+                                  "NDCG@10 over texts", marks)  # fmt: skip
+        said = "The text encoder after each step of fine-tuning, on its stopping window."
+        pictures.append(_picture(svg, said))
     if curve := ranker["curve"]:
         at = min(ranker["trees"], len(curve))
         svg = figures.draw_curves({"full": curve}, "trees", "trees", "NDCG@10 of sampled rows",
@@ -179,7 +183,7 @@ def _learning(report: Report) -> Section:
             "The ranker on rows of the valid window after each tree. Only a sample of the "
             "candidates competes here, so values are higher than those of whole lists."
         )
-        pictures.append(Picture(svg, said))
+        pictures.append(_picture(svg, said))
     return Section("How it learned", learning_words(report), pictures=tuple(pictures))
 
 
@@ -189,11 +193,11 @@ def _features(report: Report) -> Section:
     share = {name: value / whole for name, value in list(gain.items())[:MOST_FEATURES]}
     said = "What the trees split on, by what the splits gained in training."
     bars = figures.draw_bars(share, "gain", "share of the gain of all splits")
-    pictures = [Picture(bars, said)]
+    pictures = [_picture(bars, said)]
     if parts:
         few = dict(list(parts.items())[:MOST_FEATURES])
         rows = report["ranker"]["contribution_rows"]
-        pictures.append(Picture(
+        pictures.append(_picture(
             figures.draw_bars(few, "shap", "mean |contribution| to the score"),
             f"What moves scores (TreeSHAP), over {rows:,} candidates of test requests, half of "
             "them listed."))  # fmt: skip
@@ -208,7 +212,7 @@ def _probabilities(report: Report) -> Section:
                  for name, one in levels.items())  # fmt: skip
     head = ("grade", "candidates", "taken", "mean said", "share taken", "off by (ECE)", "Brier",
             "Brier of a constant")  # fmt: skip
-    picture = Picture(figures.draw_reliability(levels, "reliability"),
+    picture = _picture(figures.draw_reliability(levels, "reliability"),
                       "Ten bins of candidates: on the dotted line a probability is what happens. "
                       "A triangle: none was taken, the end of its interval.")  # fmt: skip
     return Section("Probabilities", probability_words(report), pictures=(picture,),
@@ -220,10 +224,10 @@ def _catalogue(report: Report) -> Section:
     curves, tenths = shown["lorenz"]["test"], shown["tenths"]["test"]
     gini = {name: windows["test"]["gini_at_10"] for name, windows in report["models"].items()}
     pictures = [
-        Picture(figures.draw_lorenz(curves, gini, "lorenz"),
+        _picture(figures.draw_lorenz(curves, gini, "lorenz"),
                 "How much of all places the least shown items have (Lorenz curve). The further "
                 "below the dotted line, the fewer items have most places. Taken: what users took."),
-        Picture(figures.draw_groups([str(at) for at in range(1, 11)], tenths, "tenths",
+        _picture(figures.draw_groups([str(at) for at in range(1, 11)], tenths, "tenths",
                                     "tenths of the catalogue, 1 = the most popular before"),
                 "How lists and what was taken are spread over popular and rare items."),
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from pipelines.evaluate import Outcome
 from pipelines.prepared import open_prepared
 from pipelines.run import Run, method_of
 from pipelines.stages import Stages
+from pipelines.textmodel import words_in_common
 from recsys.dataset import concat
 from recsys.interest import TextModel, UserPooling
 
@@ -46,8 +47,9 @@ def test_every_request_has_its_users_events_of_before_and_no_others(run, outcome
 
 def test_mixes_and_popularity_are_of_these_events(run, outcome):
     items = run.method.items
-    texts = TextModel(np.zeros(len(items), int), np.eye(2, dtype=np.float32)[:1],
-                      np.eye(2, dtype=np.float32)[:1], UserPooling(2, 3))  # fmt: skip
+    vectors = np.zeros((len(items), 2), np.float32)
+    texts = TextModel(np.arange(len(items)), vectors, vectors, UserPooling(2, 3),
+                      words_in_common(items, 2))  # fmt: skip
     audience = audience_of(run, outcome, "test", texts)
     request, item = taken_before_requests(run, outcome)
     start = run.prepared.windows.test
