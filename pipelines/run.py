@@ -22,7 +22,7 @@ from pipelines.windows import Fitted, sample_requests, window_requests
 from recsys.cascade import FirstPass
 from recsys.errors import ConfigError
 from recsys.interest import TextModel
-from recsys.ranker import RankerConfig
+from recsys.ranker import Ranker, RankerConfig, foreign_ranker
 from recsys.related import related_items
 from recsys.split import Requests
 
@@ -153,6 +153,28 @@ def check_ranker(features: Collection[str], columns: Collection[str], config: Ra
             f"ranker.weight_by = {config.weight_by!r}, but the events have no such column; name "
             f"yours with data.columns.events.{config.weight_by} = '...', or weigh by 'none'"
         )
+
+
+def ranker_from_elsewhere(
+    config: RunConfig, features: tuple[str, ...], show: Show
+) -> dict[str, Ranker]:
+    """Return the ranker that was trained elsewhere as `full`; nothing where none is configured.
+
+    Raises:
+        ConfigError: the file is not there, or holds no model that can rank here.
+    """
+    if not (path := config.ranker.model):
+        return {}
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(
+            f"ranker.model = {path}: cannot be read ({error.strerror}); check the path"
+        ) from error
+    ranker = foreign_ranker(text, features, f"ranker.model = {path}")
+    said = "careful: whether it has seen the windows that it is measured on cannot be told"
+    show("ranker.model", 1, 1, said)
+    return {"full": ranker}
 
 
 def git_commit() -> str:

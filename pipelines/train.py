@@ -25,7 +25,14 @@ from pipelines.model import ModelCard, has_seen, save_model
 from pipelines.report import by_path, continued_values, data_summary, headline, without_nan
 from pipelines.results import write_results
 from pipelines.rows import ranker_rows, samplers
-from pipelines.run import Run, check_ranker, git_commit, method_of, prepare_data
+from pipelines.run import (
+    Run,
+    check_ranker,
+    git_commit,
+    method_of,
+    prepare_data,
+    ranker_from_elsewhere,
+)
 from pipelines.runpage import write_run_page
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
@@ -33,7 +40,7 @@ from pipelines.textmodel import Learned, Show, learn_texts, refit
 from recsys.calibration import Blend, Heads
 from recsys.dataset import concat
 from recsys.errors import ConfigError
-from recsys.ranker import Ranker, Scorer, fit_ranker, foreign_ranker, refit_ranker
+from recsys.ranker import Ranker, Scorer, fit_ranker, refit_ranker
 from recsys.rows import Rows, position_kinds
 
 
@@ -189,28 +196,6 @@ def learn(
         "seconds": stages.seconds, "peak_memory_bytes": stages.peak_memory_bytes,
     }  # fmt: skip
     return third, rankers["full"], heads, without_nan(report)
-
-
-def ranker_from_elsewhere(
-    config: RunConfig, features: tuple[str, ...], show: Show
-) -> dict[str, Ranker]:
-    """Return the ranker that was trained elsewhere as `full`; nothing where none is configured.
-
-    Raises:
-        ConfigError: the file is not there, or holds no model that can rank here.
-    """
-    if not (path := config.ranker.model):
-        return {}
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ConfigError(
-            f"ranker.model = {path}: cannot be read ({error.strerror}); check the path"
-        ) from error
-    ranker = foreign_ranker(text, features, f"ranker.model = {path}")
-    said = "careful: whether it has seen the windows that it is measured on cannot be told"
-    show("ranker.model", 1, 1, said)
-    return {"full": ranker}
 
 
 def rows_for_ranker(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipelines.run import check_ranker
+from pipelines.run import check_ranker, ranker_from_elsewhere
+from pipelines.settings import RunConfig
 from recsys.errors import ConfigError
 from recsys.ranker import RankerConfig
 
@@ -22,3 +23,17 @@ def test_a_weight_by_a_column_that_is_not_there_is_refused_in_words():
     check_ranker((), ("user_id", "value"), config)
     with pytest.raises(ConfigError, match="weight_by = 'value', but the events have no such col"):
         check_ranker((), ("user_id", "price"), config)
+
+
+def silent(*_):
+    pass
+
+
+def test_no_ranker_is_taken_from_elsewhere_by_default():
+    assert ranker_from_elsewhere(RunConfig(), ("a",), silent) == {}
+
+
+def test_a_ranker_that_is_not_there_is_refused_in_words(tmp_path):
+    config = RunConfig(ranker=RankerConfig(model=str(tmp_path / "gone.txt")))
+    with pytest.raises(ConfigError, match=r"ranker.model = .*gone.txt: cannot be read \(No such"):
+        ranker_from_elsewhere(config, ("a",), silent)

@@ -5,25 +5,8 @@ import pytest
 
 from features.catalogue import active_features
 from pipelines.model import load_model
-from pipelines.settings import RunConfig
 from pipelines.tracking import find_model
-from pipelines.train import ranker_from_elsewhere, train
-from recsys.errors import ConfigError
-from recsys.ranker import RankerConfig
-
-
-def silent(*_):
-    pass
-
-
-def test_no_ranker_is_taken_from_elsewhere_by_default():
-    assert ranker_from_elsewhere(RunConfig(), ("a",), silent) == {}
-
-
-def test_a_ranker_that_is_not_there_is_refused_in_words(tmp_path):
-    config = RunConfig(ranker=RankerConfig(model=str(tmp_path / "gone.txt")))
-    with pytest.raises(ConfigError, match=r"ranker.model = .*gone.txt: cannot be read \(No such"):
-        ranker_from_elsewhere(config, ("a",), silent)
+from pipelines.train import train
 
 
 @pytest.mark.slow
