@@ -263,6 +263,7 @@ def _current(found: Found) -> CurrentRelease:
         run_id=manifest.model.run_id,
         users=manifest.counts.users,
         items_listed=manifest.counts.items_listed,
+        forced=manifest.forced.reason if manifest.forced else None,
         stale_s=found.stale_s,
         degraded=bool(found.failure),
     )

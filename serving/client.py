@@ -67,6 +67,7 @@ class CurrentRelease(BaseModel, frozen=True, json_schema_serialization_defaults_
     users: int  # with a list of their own
     items_listed: int
     metrics: dict[str, float]
+    forced: str | None = None  # why it was published although gates had failed; null: none had
     stale_s: float = 0.0  # another release may have been current for so long
     degraded: bool = False  # the store cannot be read: this is what was current then
 

@@ -67,9 +67,15 @@ def test_the_release_is_told_with_its_lineage(sealed, store, client):
     publish(sealed("r1"), store)
     release = client.release()
     assert (release.release_id, release.model_uri, release.users) == ("r1", "models:/recsys/3", 3)
-    assert release.metrics == {"test/ndcg_at_10": 0.0709}
+    assert release.metrics == {"test/ndcg_at_10": 0.0709} and release.forced is None
     assert client.ready() == Health(ready=True, release_id="r1", detail="ready")
     assert client.health() == client.ready()
+
+
+def test_a_release_that_was_forced_says_why(sealed, store, client):
+    short = {f"u{user:02}": ["i1"] for user in range(60)}
+    publish(sealed("r1", short), store, reason="only one thing is for sale")
+    assert client.release().forced == "only one thing is for sale"
 
 
 def test_not_ready_is_an_answer_and_no_list_is_an_error(client):
