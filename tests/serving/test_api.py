@@ -231,3 +231,34 @@ def test_whatever_may_be_asked_is_answered_as_described(sealed, store, serving_o
 
             ask()
     assert min(statuses[200], statuses[422]) > 20, statuses
+
+
+def test_a_redis_that_is_killed_leaves_the_last_known_list_until_it_is_back(
+    sealed, own_redis, serving_of
+):
+    place = f"unix://{own_redis.socket}?pointer_s=0"
+    publish(sealed("r1"), place)
+    api = ApiConfig(store_timeout_s=30, store_poll_s=0.02, log="none")
+    with serving_of(ServingConfig(store=place, api=api)) as url, httpx.Client() as client:
+        path = f"{url}/v1/users/ann/recommendations"
+
+        def until(degraded):
+            reply = client.get(path)
+            while reply.json()["degraded"] is not degraded:
+                assert reply.status_code == 200
+                reply = client.get(path)
+            return reply.json()
+
+        before = until(degraded=False)
+        own_redis.kill()
+        gone = client.get(path).json()
+        many = client.post(f"{url}/v1/recommendations", json={"user_ids": ["ann", "bob"]}).json()
+        for answer in [gone, *many["answers"]]:
+            assert (answer["is_fallback"], answer["degraded"]) == (True, True)
+            assert [item["item_id"] for item in answer["items"]] == ["i9", "i1"]
+            assert answer["attribution_id"].startswith("r1~degraded~")
+        assert client.get(f"{url}/ready").json()["degraded"] is True
+        own_redis.start()
+        back = until(degraded=False)
+    assert [item["item_id"] for item in before["items"]] == ["i1", "i2", "i3"]
+    assert (back["items"], back["stale_s"]) == (before["items"], 0.0)
