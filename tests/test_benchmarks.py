@@ -301,3 +301,16 @@ def test_lists_are_evaluated_whatever_their_number_by_every_metric(tmp_path):
     # random vectors: at right angles on average
     assert values["intra_list_distance_at_50"] == pytest.approx(1, abs=0.05)
     assert "requests/s" in done.stdout
+
+
+def test_the_read_api_is_measured_over_answers_that_are_right(tmp_path):
+    out = tmp_path / "out.json"
+    command = [sys.executable, "-m", "benchmarks.read_api", "--users", "300", "--seconds", "0.5",
+               "--connections", "4", "--json", str(out),
+               "--set", "serving.api.store_timeout_s=30"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(out.read_text())
+    assert min(found["requests"], found["looked_at"]) > 0
+    assert (found["wrong"], found["degraded"], found["cut_off"]) == (0, 0, 0)
+    assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"] <= found["max_ms"]
