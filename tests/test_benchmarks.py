@@ -259,6 +259,22 @@ def test_each_number_of_users_is_listed_in_a_process_of_its_own(tmp_path):
         assert f"{point['ms_a_user']:.2f}" in done.stdout
 
 
+def test_the_batch_job_is_measured_beside_a_reference_and_what_it_finds_beside_exact(tmp_path):
+    pytest.importorskip("faiss")
+    command = [sys.executable, "-m", "benchmarks.batch", "--users", "90", "--items", "240",
+               "--dense-items", "100", "--k", "5", "--json", str(tmp_path / "a")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [point] = json.loads((tmp_path / "a").read_text())["points"]
+    assert (point["users"], point["listed"]) == (90, 90)
+    assert point["over_reference"] == pytest.approx(point["lists_s"] / point["reference_s"])
+    assert sum(point["shares"].values()) == pytest.approx(1)
+    assert 0.95 < point["found"] <= 1
+    for what in ("prepare_bytes", "state_bytes", "lists_bytes", "bytes_per_list"):
+        assert point[what] > 0
+    assert f"{point['over_reference']:.2f}" in done.stdout and "90 users, 240 items" in done.stdout
+
+
 def test_catalogues_are_looked_at_both_ways(tmp_path):
     pytest.importorskip("faiss")
     command = [sys.executable, "-m", "benchmarks.catalogue", "--sizes", "600", "1500", "--users",
