@@ -48,7 +48,7 @@ def judge(
         compared: with what readers have now; in words why it is not.
         now: in UTC; the data is as old as its last event.
     """
-    manifest, few = found.manifest, config.least_users
+    manifest = found.manifest
     lists = found.statistics or manifest.statistics  # those of the files, if they can be read
     sealed = manifest.statistics  # what only the batch job could know of the catalogue
     verdicts = [_files(found)]
@@ -61,7 +61,7 @@ def judge(
         verdicts += [_skipped(gate, compared) for gate in ("overlap", "users lost", "items lost")]
     else:
         verdicts += [_overlap(compared, config), _users_lost(manifest, compared, config)]
-        verdicts += [_items_lost(manifest, compared, config, few)]
+        verdicts += [_items_lost(manifest, compared, config)]
     return (*verdicts, _age(manifest.reach, config, now))
 
 
@@ -156,7 +156,7 @@ def _one_category(sealed: Statistics | None, config: GateConfig) -> Verdict:
 def _overlap(compared: Comparison, config: GateConfig) -> Verdict:
     gate = "overlap"
     if compared.both < config.least_users:
-        return _too_few(gate, compared.both, config.least_users, "users in both releases")
+        return _too_few(gate, compared.both, config.least_users)
     found = (f"{compared.overlap:.3f} of the first {TOP} items are the same as in "
              f"{compared.current.release_id}, over {compared.both:,} users")  # fmt: skip
     return _verdict(gate, compared.overlap >= config.overlap, found,
@@ -173,10 +173,10 @@ def _users_lost(manifest: Manifest, compared: Comparison, config: GateConfig) ->
                  "see if events are missing; gates.users_lost")  # fmt: skip
 
 
-def _items_lost(manifest: Manifest, compared: Comparison, config: GateConfig, few: int) -> Verdict:
+def _items_lost(manifest: Manifest, compared: Comparison, config: GateConfig) -> Verdict:
     before, now = compared.current.counts.items_listed, manifest.counts.items_listed
-    if compared.current.counts.users < few:
-        return _too_few("items lost", compared.current.counts.users, few)
+    if compared.current.counts.users < config.least_users:
+        return _too_few("items lost", compared.current.counts.users, config.least_users)
     return _most("items lost", max(before - now, 0), before, config.items_lost, 1,
                  f"fewer items in lists than in {compared.current.release_id}",
                  "see if the catalogue is whole; gates.items_lost")  # fmt: skip
@@ -228,6 +228,5 @@ def _skipped(gate: str, why: str) -> Verdict:
     return Verdict(gate, "skip", why, "", "")
 
 
-def _too_few(gate: str, n: int, few: int, what: str = "are") -> Verdict:
-    words = "are" if what == "are" else f"{what} are"
-    return _skipped(gate, f"{n:,} {words} too few to judge, gates.least_users is {few:,}")
+def _too_few(gate: str, n: int, few: int) -> Verdict:
+    return _skipped(gate, f"{n:,} are too few to judge, gates.least_users is {few:,}")
