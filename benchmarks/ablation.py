@@ -22,7 +22,8 @@ from benchmarks.quality import arguments, describe_run, run_of
 from pipelines.run import Run, method_of, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
-from pipelines.textmodel import Show, interest_ndcg
+from pipelines.stopping import interest_ndcg
+from pipelines.textmodel import Show
 from recsys.dataset import concat
 from recsys.evaluation import mean_over_requests
 from recsys.split import requests_in

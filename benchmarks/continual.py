@@ -22,7 +22,8 @@ from benchmarks.quality import arguments, describe_run, run_of
 from pipelines.continual import Start, last_tenth, learn_further
 from pipelines.run import method_of, prepare_data
 from pipelines.settings import RunConfig
-from pipelines.textmodel import Learned, Show, interest_ndcg, learn_texts, some_requests
+from pipelines.stopping import interest_ndcg, some_requests
+from pipelines.textmodel import Learned, Show, learn_texts
 from recsys.dataset import DAY, concat
 from recsys.errors import ConfigError
 from recsys.split import Requests

@@ -37,7 +37,8 @@ from benchmarks.quality import arguments, describe_run, run_of
 from pipelines.report import without_nan
 from pipelines.run import method_of, prepare_data
 from pipelines.settings import RunConfig
-from pipelines.textmodel import distinct_texts, encode, interest_ndcg, stopping_moment
+from pipelines.stopping import interest_ndcg, stopping_moment
+from pipelines.textmodel import distinct_texts, encode
 from pipelines.throughput import Throughput
 from recsys.alignment import aligned_head
 from recsys.dataset import Log, concat

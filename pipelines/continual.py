@@ -20,18 +20,16 @@ import numpy as np
 from pipelines import tracking
 from pipelines.model import load_model
 from pipelines.settings import RunConfig
+from pipelines.stopping import interest_ndcg, some_requests, stopping_moment
 from pipelines.textmodel import (
     Learned,
     Show,
     by_titles,
     distinct_texts,
     encode,
-    interest_ndcg,
     name_steps,
     refit,
     say_kept,
-    some_requests,
-    stopping_moment,
     titles_of,
     told,
     with_layers,

@@ -9,18 +9,16 @@ import numpy as np
 
 from pipelines.embeddings import encode_cached
 from pipelines.settings import RunConfig
+from pipelines.stopping import interest_ndcg, some_requests, stopping_moment
 from pipelines.throughput import Throughput
 from recsys.alignment import aligned_head
-from recsys.asof import last_items, past_of
-from recsys.candidates import block_size, text_scores, top_items
-from recsys.dataset import DAY, Items, Log
+from recsys.dataset import Items, Log
 from recsys.encoder import TextEncoder, load_encoder
 from recsys.finetuning import check_trainable, tune_layers
-from recsys.interest import TextModel, user_vectors
+from recsys.interest import TextModel
 from recsys.lexical import lexical_neighbours
-from recsys.metrics import ranks_from_scores, request_metrics
 from recsys.neighbours import Neighbours
-from recsys.split import Requests, Windows, requests_in
+from recsys.split import Windows
 from recsys.training import (
     Examples,
     Tower,
@@ -33,7 +31,6 @@ from recsys.training import (
 )
 
 Show = Callable[[str, int, int, str], None]  # (task, done, total, note)
-STOPPING_REQUESTS = 1000  # requests that early stopping looks at
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def learn_texts(
     )
     if len(examples.target) and len(requests):
         taught = by_titles(frozen_encoder, frozen, titles, examples, config, rng, show, speed)
-        tower, curve = _with_head(tower, *taught, training, lambda now: score(now, frozen), rng,
+        tower, curve = with_head(tower, *taught, training, lambda now: score(now, frozen), rng,
                                   show, speed)  # fmt: skip
     steps = name_steps(["frozen", "aligned"] if training.align else ["frozen"], curve)
     lexical = words_in_common(items, config.state.neighbours)
@@ -137,7 +134,7 @@ def learn_texts(
     return refit(learned, log.before(windows.ranker), windows.unit, config, show)
 
 
-def _with_head(
+def with_head(
     plain: Tower, frozen: np.ndarray, examples: Examples, training: TrainingConfig,
     score: Callable[[Tower], float], rng: np.random.Generator, show: Show, speed: Throughput,
 ) -> tuple[Tower, list[float]]:  # fmt: skip
@@ -249,50 +246,3 @@ def told(show: Show, task: str, speed: Throughput) -> Callable[[int, int, int, f
     """Return an `on_step` of the head that counts and shows."""
     speed.begin()
     return lambda step, steps, pairs, loss: show(task, step, steps, speed.learned(pairs, loss))
-
-
-def stopping_moment(log: Log, windows: Windows) -> int:
-    """Return where the last tenth of the encoder window begins, at a midnight."""
-    if not windows.dated:
-        return windows.ranker - 1
-    day = np.sort(log.moment[(log.moment < windows.ranker) & (log.grade > 0)] // DAY)
-    return int(day[int(0.9 * len(day))]) * DAY
-
-
-def some_requests(
-    log: Log, windows: Windows, span: tuple[int, int], rng: np.random.Generator
-) -> Requests:
-    """Draw the requests of [start, end) that the interest score is looked at on."""
-    requests = requests_in(log, windows, *span)
-    return requests.take(np.sort(rng.permutation(len(requests))[:STOPPING_REQUESTS]))
-
-
-def interest_ndcg(
-    log: Log, requests: Requests, unit: int, tower: Tower, vectors: np.ndarray,
-    text_of_item: np.ndarray, exclude_seen: bool,
-) -> float:  # fmt: skip
-    """Return NDCG@10 of ranking all distinct texts by the interest score alone.
-
-    Items that share a text are one target, as in training: text cannot tell them apart.
-    """
-    n_texts, values = len(vectors), []
-    size = block_size(n_texts)
-    for at in range(0, len(requests), size):
-        some = requests.take(np.arange(at, min(at + size, len(requests))))
-        past = past_of(log, some.user, some.moment, unit, limit=len(log))
-        past = past.keep(past.grade > 0)
-        recent = last_items(past, tower.pooling.history)
-        recent = np.where(recent >= 0, text_of_item[recent], -1)
-        users = user_vectors(tower.pooling, vectors, recent)
-        scores = text_scores(users, vectors, np.arange(n_texts))
-        if exclude_seen:
-            scores[past.request, text_of_item[past.item]] = -np.inf
-        request = np.repeat(np.arange(len(some)), np.diff(some.indptr))
-        key, text_row = np.unique(request * n_texts + text_of_item[some.item], return_inverse=True)
-        grade = np.zeros(len(key), np.int64)
-        np.maximum.at(grade, text_row, some.grade)
-        request, text = np.divmod(key, n_texts)
-        rank = ranks_from_scores(scores, request, text, top_items(scores, 10)[1][:, -1], 10)
-        metrics = request_metrics(request, grade, rank, len(some), (10,))
-        values.append(metrics["ndcg_at_10"])
-    return float(np.nanmean(np.concatenate(values)))

@@ -20,7 +20,8 @@ from pipelines.continual import (
 )
 from pipelines.model import load_model
 from pipelines.prepared import open_prepared
-from pipelines.textmodel import distinct_texts, stopping_moment
+from pipelines.stopping import stopping_moment
+from pipelines.textmodel import distinct_texts
 from pipelines.train import train
 from recsys.alignment import aligned_head
 from recsys.dataset import DAY, concat
