@@ -85,7 +85,17 @@ def draw_quotas(path: Sequence[tuple[float, float]], now: tuple[float, float], f
     figure.savefig(file, dpi=120)
 
 
-def draw_trials(score: Sequence[float], seconds: Sequence[float], file: Path) -> None:
+def draw_importance(importance: Mapping[str, float], file: Path) -> None:
+    """Draw the share of each setting in what decides the score, the largest on top."""
+    figure = Figure(figsize=(7, 1 + 0.4 * len(importance)), layout="constrained")
+    axes = figure.subplots()
+    names = sorted(importance, key=importance.__getitem__)
+    axes.barh(names, [importance[name] for name in names], color="tab:gray")
+    axes.set_xlabel("share in what decides NDCG@10 (fANOVA)")
+    figure.savefig(file, dpi=120)
+
+
+def draw_trials(score: Sequence[float], seconds: Sequence[float], title: str, file: Path) -> None:
     """Draw the score of each trial, and the score against the seconds it took; the first is now."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -100,11 +110,11 @@ def draw_trials(score: Sequence[float], seconds: Sequence[float], file: Path) ->
                   linestyle="", color="black", label="best")  # fmt: skip
     left.set_xlabel("trial")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.set_ylabel("NDCG@10, held half of the valid window")
+    left.set_ylabel("NDCG@10, held requests of the valid window")
     left.legend(loc="best")
     right.set_xlabel("seconds to fit and measure")
     right.set_xlim(left=0)
-    figure.suptitle("Settings of the ranker")
+    figure.suptitle(title)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
 

@@ -84,10 +84,29 @@ def ranker(
     """Choose the ranker's settings; goes on where it was stopped."""
     settings = run_config(config, set_)
     from pipelines.lock import at_work
-    from pipelines.tuning import tune_ranker
+    from pipelines.targets import tune_ranker
 
     with at_work(settings.run_dir) as show:
         tuned = tune_ranker(settings, trials, minutes, show)
+    say(*tuned.said())
+    if tuned.stopped:
+        raise typer.Exit(130)
+
+
+@tune.command(epilog="Example: recsys tune encoder -c run.toml --trials 30 --minutes 60")
+def encoder(
+    config: opt.Config = None,
+    set_: opt.Set = None,
+    trials: opt.Trials = 30,
+    minutes: opt.Minutes = None,
+) -> None:
+    """Choose how text is learned; goes on where it was stopped."""
+    settings = run_config(config, set_)
+    from pipelines.lock import at_work
+    from pipelines.targets import tune_encoder
+
+    with at_work(settings.run_dir) as show:
+        tuned = tune_encoder(settings, trials, minutes, show)
     say(*tuned.said())
     if tuned.stopped:
         raise typer.Exit(130)

@@ -6,7 +6,7 @@ import tomllib
 import numpy as np
 import pytest
 
-from pipelines.trials import Trial, choose, ranker_toml, settings_table, verdict, write_trials
+from pipelines.trials import Trial, choose, section_toml, settings_table, verdict, write_trials
 from recsys.evaluation import paired_interval
 from recsys.ranker import RankerConfig
 
@@ -49,7 +49,7 @@ def test_the_section_is_the_config_again():
         leaves=12, max_trees=40, label_gain=(0.0, 1.0, 5.0), model='a\\b "c"', refit=False,
         monotone={"interest": 1, "pair_due": -1},
     )  # fmt: skip
-    section = tomllib.loads(ranker_toml(config, ("leaves", "l2")))["ranker"]
+    section = tomllib.loads(section_toml("ranker", config, ("leaves", "l2")))["ranker"]
     assert RankerConfig(**section) == config
     changed = {"max_trees", "label_gain", "model", "refit", "monotone"}
     assert section.keys() == changed | {"leaves", "l2"}
@@ -57,7 +57,8 @@ def test_the_section_is_the_config_again():
 
 def test_the_table_names_every_setting_now_and_at_best():
     trials = [trial(0, 0.1, leaves=31, l2=50.0), trial(1, 0.2, leaves=7, l2=0.25)]
-    table = settings_table(trials, choose(trials, USER, 0, 50), USER, {"l2": 0.75})
+    table = settings_table(trials, choose(trials, USER, 0, 50), "ranker", "trees", "40 requests",
+                           {"l2": 0.75})  # fmt: skip
     columns = [list(column.cells) for column in table.columns]
     assert columns[:3] == [["leaves", "l2", "NDCG@10", "trees", "seconds"],
                            ["31", "50", "0.1000", "10", "0.0"],
@@ -66,8 +67,19 @@ def test_the_table_names_every_setting_now_and_at_best():
     assert "40 requests" in table.title
 
 
+def test_what_was_given_up_is_counted_but_has_no_score(tmp_path):
+    gone = Trial(2, {"leaves": 3}, np.zeros(0), 5, 0.1)
+    trials = [trial(0, 0.1), trial(1, 0.2), gone]
+    choice = choose(trials, USER, 0, 50)
+    assert choice.best.number == 1
+    table = settings_table(trials, choice, "ranker", "trees", "40 requests", {})
+    assert table.title == "3 trials, 1 given up early; 40 requests"
+    write_trials(trials, "trees", tmp_path / "trials.csv")
+    assert (tmp_path / "trials.csv").read_text().splitlines()[-1] == "2,3,,5,0.1"
+
+
 def test_every_trial_is_a_row(tmp_path):
-    write_trials([trial(0, 0.25), trial(1, 0.5)], tmp_path / "new" / "trials.csv")
+    write_trials([trial(0, 0.25), trial(1, 0.5)], "trees", tmp_path / "new" / "trials.csv")
     with (tmp_path / "new" / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == [

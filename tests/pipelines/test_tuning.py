@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import tomllib
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -17,25 +16,34 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipelines.halves import Halves, Held
 from pipelines.settings import RunConfig
-from pipelines.tuning import SPACE, finished, importance, open_study, search, tune_ranker
-from recsys.errors import ConfigError
+from pipelines.targets import RANKER
+from pipelines.tuning import Target, finished, importance, open_study, search
 from recsys.ranker import RankerConfig
-from recsys.rows import Rows
 
-HALVES = Halves(
-    ("a",), *(Rows(np.ones((2, 1), np.float32), np.array([0, 1]), np.array([2])) for _ in "ab"),
-    Held(np.zeros((1, 1), np.float32), *(np.zeros(1, np.int64) for _ in range(6))),
-)  # fmt: skip
 MANY = 14  # more than Optuna draws at random before it learns
+
+
+def silent(*_):
+    pass
+
+
+def measure(settings, watch):
+    """Be best at a learning rate of .1 and 20 leaves, the same for all of 30 requests but noise."""
+    far = np.log(settings.learning_rate / 0.1) ** 2 + np.log(settings.leaves / 20) ** 2
+    return 1 / (1 + far) + np.linspace(0, 0.1, 30), settings.leaves
+
+
+def of(measure=measure, rows="rows"):
+    """Return a search over the ranker's settings."""
+    return Target("ranker", "ranker", RANKER, "trees", 2, rows, np.arange(30), measure, "of a test")
 
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory):
     """A run folder whose database has its tables, which takes seconds, and nothing in them."""
     folder = tmp_path_factory.mktemp("empty")
-    open_study(RunConfig(run_dir=folder), "none", HALVES, silent)
+    open_study(RunConfig(run_dir=folder), "none", of(), silent)
     with contextlib.closing(sqlite3.connect(folder / "tuning.db")) as database:
         for table in ("study_user_attributes", "study_directions", "studies"):
             database.execute(f"DELETE FROM {table}")
@@ -62,25 +70,15 @@ def whole(empty, tmp_path_factory):
     return tuned(RunConfig(run_dir=folder))
 
 
-def silent(*_):
-    pass
-
-
-def measure(settings, show):
-    """Be best at a learning rate of .1 and 20 leaves, the same for all of 30 requests but noise."""
-    far = np.log(settings.learning_rate / 0.1) ** 2 + np.log(settings.leaves / 20) ** 2
-    return 1 / (1 + far) + np.linspace(0, 0.1, 30), settings.leaves
-
-
 def tuned(config, trials=MANY, measure=measure, **options):
     """Open the study of a config, search, return what is in the file then."""
-    study = open_study(config, "data", HALVES, silent)
-    search(study, config, measure, trials, options.pop("minutes", None), silent, **options)
-    return told(open_study(config, "data", HALVES, silent))
+    study, target = open_study(config, "data", of(), silent), of(measure)
+    search(study, config, target, trials, options.pop("minutes", None), silent, **options)
+    return told(open_study(config, "data", of(), silent))
 
 
 def told(study):
-    return [(one.number, one.settings, one.ndcg.tolist(), one.trees) for one in finished(study)]
+    return [(one.number, one.settings, one.ndcg.tolist(), one.steps) for one in finished(study)]
 
 
 def test_one_seed_the_same_trials_another_seed_others(config_in, whole):
@@ -96,18 +94,18 @@ def test_one_seed_the_same_trials_another_seed_others(config_in, whole):
 def test_what_was_stopped_in_a_trial_goes_on_as_if_it_had_not_been(config_in, whole, at, how):
     calls = count()
 
-    def stopping(settings, show):
+    def stopping(settings, watch):
         if next(calls) == at:
             raise how
-        return measure(settings, show)
+        return measure(settings, watch)
 
     config = config_in()
-    study = open_study(config, "data", HALVES, silent)
+    study = open_study(config, "data", of(), silent)
     if at and how is KeyboardInterrupt:
-        assert search(study, config, stopping, MANY, None, silent)
+        assert search(study, config, of(stopping), MANY, None, silent)
     else:
         with pytest.raises(how):
-            search(study, config, stopping, MANY, None, silent)
+            search(study, config, of(stopping), MANY, None, silent)
     assert len(finished(study)) == at
     assert tuned(config) == whole
 
@@ -116,34 +114,34 @@ def test_the_first_trial_is_the_config_inside_the_ranges_or_not(config_in):
     ranker = RankerConfig(l2=0, leaves=500, learning_rate=0.0612345)
     [(number, settings, _, trees)] = tuned(config_in(ranker=ranker), 1)
     assert (number, trees) == (0, 500)
-    assert settings == {name: getattr(ranker, name) for name in SPACE}
+    assert settings == {name: getattr(ranker, name) for name in RANKER}
 
 
 def test_what_is_drawn_is_in_the_ranges_and_written_with_three_digits(whole):
     for _, settings, *_ in whole[1:]:
         RankerConfig(**settings)
         for name, value in settings.items():
-            assert SPACE[name].low <= value <= SPACE[name].high
+            assert RANKER[name].low <= value <= RANKER[name].high
             assert isinstance(value, int) or float(f"{value:.3g}") == value
 
 
 def test_it_finds_what_random_does_not_and_says_what_matters_once_there_are_enough(config_in):
     config = config_in()
     tuned(config, 9)
-    assert importance(open_study(config, "data", HALVES, silent)) == {}
+    assert importance(open_study(config, "data", of(), silent)) == {}
     score = [np.mean(ndcg) for _, _, ndcg, _ in tuned(config, 40)]
     assert max(score[10:]) > max(score[:10]) > score[0]
-    share = importance(open_study(config, "data", HALVES, silent))
-    assert share.keys() == SPACE.keys() and sum(share.values()) == pytest.approx(1)
+    share = importance(open_study(config, "data", of(), silent))
+    assert share.keys() == RANKER.keys() and sum(share.values()) == pytest.approx(1)
     assert next(iter(share)) == "learning_rate"
 
 
 def test_trials_of_an_earlier_run_count(config_in):
     config, said = config_in(), []
     tuned(config, 4)
-    study = open_study(config, "data", HALVES, silent)
+    study = open_study(config, "data", of(), silent)
     new = []
-    search(study, config, measure, 6, None, lambda *words: said.append(words), new.append)
+    search(study, config, of(), 6, None, lambda *words: said.append(words), new.append)
     assert [one.number for one in new] == [4, 5]
     assert said[0][:3] == ("tune ranker", 4, 6) and "goes on after 4 trials" in said[0][3]
     assert len(tuned(config, 3)) == 6
@@ -167,34 +165,50 @@ def test_another_config_is_another_study_and_it_is_said(config_in, changed, name
     config, said = config_in(), []
     tuned(config, 2)
     show = lambda *words: said.append(words[3])  # noqa: E731
-    assert len(finished(open_study(config, "data", HALVES, show))) == 2 and not said
-    assert not finished(open_study(config.model_copy(update=changed), "data", HALVES, show))
+    assert len(finished(open_study(config, "data", of(), show))) == 2 and not said
+    assert not finished(open_study(config.model_copy(update=changed), "data", of(), show))
     assert said == [f"a new study; not as in the last: {named}"]
 
 
 def test_other_data_or_rows_are_another_study_and_it_is_said(config_in):
     config, said = config_in(), []
     show = lambda *words: said.append(words[3])  # noqa: E731
-    other = replace(HALVES, held=replace(HALVES.held, grade=np.ones(1, np.int64)))
-    open_study(config, "data", HALVES, show)
+    other = of(rows="other rows")
+    open_study(config, "data", of(), show)
     more = config.model_copy(update={"split": config.split.model_copy(update={"share": 0.2})})
     open_study(more, "more data", other, show)
-    open_study(more, "more data", HALVES, show)
-    open_study(config, "data", HALVES, show)  # as the first
+    open_study(more, "more data", of(), show)
+    open_study(config, "data", of(), show)  # as the first
     assert said == [f"a new study; not as in the last: {named}"
                     for named in ("data, rows, split", "rows")]  # fmt: skip
 
 
-def test_every_setting_is_one_of_the_ranker_and_its_default_in_the_range():
-    for name, value in RankerConfig().model_dump(include=set(SPACE)).items():
-        assert SPACE[name].low <= value <= SPACE[name].high
-    assert RankerConfig.model_fields.keys() >= SPACE.keys()
+def climbing(settings, watch):
+    """Reach 1 / (1 + far) in ten steps, half of it in the first."""
+    [ndcg, leaves] = measure(settings, watch)
+    for step in range(10):
+        watch(step, ndcg.mean() * (1 - 0.5**step))
+    return ndcg, leaves
 
 
-def test_a_ranker_trained_elsewhere_is_not_tuned():
-    config = RunConfig(ranker=RankerConfig(model="theirs.txt"))
-    with pytest.raises(ConfigError, match=r"ranker.model = theirs.txt: .* is not fitted here"):
-        tune_ranker(config, 1, None, silent)
+def test_what_is_clearly_behind_is_given_up_and_never_chosen(config_in):
+    config = config_in()
+    found = tuned(config, 30, climbing)
+    scores = [np.mean(ndcg) for _, _, ndcg, _ in found if ndcg]
+    given_up = [steps for _, _, ndcg, steps in found if not ndcg]
+    assert given_up and all(2 <= steps < 10 for steps in given_up)
+    assert all(ndcg for *_, ndcg, _ in found[:5])  # what others are held against
+    assert max(scores) > np.mean(found[0][2])
+    assert [(number, settings) for number, settings, *_ in found] == [
+        (number, settings) for number, settings, *_ in tuned(config, 30, climbing)
+    ]
+
+
+def test_giving_up_does_not_depend_on_a_stop_between_trials(config_in):
+    config = config_in("stopped")
+    for trials in (3, 9, 16):
+        stopped = tuned(config, trials, climbing)
+    assert stopped == tuned(config_in("whole"), 16, climbing)
 
 
 @pytest.mark.slow
@@ -241,7 +255,7 @@ def test_the_command_is_stopped_and_goes_on(small_world):
     children.sort(key=lambda child: int(child.info.run_name.split()[1]))
     assert len(children) == done + 2
     for row, child in zip(rows, children, strict=True):
-        assert child.data.params.keys() == SPACE.keys()
+        assert child.data.params.keys() == RANKER.keys()
         assert child.data.metrics["valid/ndcg_at_10"] == pytest.approx(float(row["ndcg_at_10"]))
         assert child.data.metrics["trees"] == float(row["trees"]) >= 1
         assert child.data.metrics.keys() == {"valid/ndcg_at_10", "trees", "seconds"}
