@@ -66,5 +66,13 @@ def _add_products(
                 of_row[columns[entry]] += weighs * strength[entry]
 
 
-sum_leaves: Callable[..., None] = numba.njit(nogil=True, cache=True)(_sum_leaves)
-add_products: Callable[..., None] = numba.njit(nogil=True, cache=True)(_add_products)
+def _compiled(loop: Callable[..., None]) -> Callable[..., None]:
+    """Have a loop compiled, and kept where that can be; other threads run beside it."""
+    try:
+        kept: Callable[..., None] = numba.njit(nogil=True, cache=True)(loop)
+    except RuntimeError:  # neither this folder nor the user's may be written: each process compiles
+        kept = numba.njit(nogil=True)(loop)
+    return kept
+
+
+sum_leaves, add_products = _compiled(_sum_leaves), _compiled(_add_products)
