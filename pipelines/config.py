@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -62,6 +63,11 @@ def fingerprint(model: BaseModel) -> str:
     """Return 12 hex digits that are equal for equal values, in whatever order they were written."""
     text = json.dumps(model.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def config_toml(model: BaseModel) -> str:
+    """Write a config as TOML that `load_toml` reads again; what is not set is left out."""
+    return tomli_w.dumps(model.model_dump(mode="json", exclude_none=True))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -41,8 +41,7 @@ def encode_cached(
     if not texts:
         return np.zeros((0, encoder.dim), np.float32)
     place = folder / encoder.fingerprint()
-    hashes = np.array([hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts],
-                      dtype="S16")  # fmt: skip
+    hashes = _hashes(texts)
     vectors = np.empty((len(texts), encoder.dim), np.float32)
     missing = np.ones(len(texts), bool)
     order = np.argsort(hashes, kind="stable")
@@ -64,6 +63,22 @@ def encode_cached(
         vectors[rows] = encoder.encode([texts[row] for row in rows.tolist()], on_batch)
         _write_part(place, hashes[rows], vectors[rows])
     return vectors
+
+
+def keep_vectors(
+    folder: Path, encoder: TextEncoder, texts: Sequence[str], vectors: np.ndarray
+) -> None:
+    """Write vectors (n, dim) of texts (n,) into a cache, as `encode_cached` would have."""
+    hashes = _hashes(texts)
+    for start in range(0, len(texts), PART_TEXTS):
+        some = slice(start, start + PART_TEXTS)
+        _write_part(folder / encoder.fingerprint(), hashes[some], vectors[some])
+
+
+def _hashes(texts: Sequence[str]) -> np.ndarray:
+    """(n,) S16: what texts are stored under."""
+    return np.array([hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts],
+                    dtype="S16")  # fmt: skip
 
 
 def _write_part(place: Path, hashes: np.ndarray, vectors: np.ndarray) -> None:

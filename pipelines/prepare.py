@@ -82,7 +82,9 @@ def prepare(
         say(f"checked {inputs.checked.n_rows:,} events of {inputs.checked.n_items:,} items")
         pq.write_table(inputs.items, work / "items.parquet", compression="zstd")
         n_buckets = -(-inputs.checked.n_rows // config.bucket_rows)
-        totals = _write_events(con, work, inputs, n_buckets, say)
+        totals, dated = Totals(), inputs.checked.protocol == "time"
+        rows = f"SELECT *, {SESSION} AS session FROM ({inputs.events})"
+        write_events(con, work, rows, len(inputs.items), dated, n_buckets, totals, say)
         manifest = _manifest(inputs, totals, n_buckets, share, stamped)
         (work / "manifest.json").write_text(manifest.model_dump_json(indent=1))
     return open_prepared(target)
@@ -103,30 +105,42 @@ BASKET_ORDER = "md5_number_lower(concat_ws(' ', user_id, item_hash))"
 SESSION = "CAST(md5_number_lower(session_id) >> 1 AS BIGINT)"
 
 
-def _write_events(con: Database, work: Path, inputs: Inputs, n_buckets: int, say: Say) -> Totals:
-    """Split the events into buckets on disk, then sort and write one after the other."""
+def write_events(
+    con: Database, work: Path, rows: str, n_items: int, dated: bool, n_buckets: int,
+    totals: Totals, say: Say,
+) -> None:  # fmt: skip
+    """Split events into buckets on disk, then sort and write one after the other; write the users.
+
+    Args:
+        con: where the SQL holds.
+        work: the folder being prepared.
+        rows: SQL of the events as `pipelines.checking.Inputs` has them, with `session`.
+        n_items: in the catalogue.
+        dated: whether moments are times.
+        n_buckets: how many to make.
+        totals: what is counted on the way.
+        say: progress.
+    """
     split = work / "split"
     events = (
         "SELECT *, md5_number_lower(CAST(user_id AS VARCHAR)) AS content, "
-        f"{SESSION} AS session, content % {n_buckets} AS bucket FROM ({inputs.events})"
+        f"content % {n_buckets} AS bucket FROM ({rows})"
     )
     con.execute(f"COPY ({events}) TO {literal(str(split))} (FORMAT parquet, PARTITION_BY (bucket))")
     say(f"split into {n_buckets} buckets")
     (work / "events").mkdir()
-    n_items, dated = len(inputs.items), inputs.checked.protocol == "time"
-    totals = Totals()
     writer = None
     for i in range(n_buckets):
         files = [str(path) for path in (split / f"bucket={i}").glob("*.parquet")]
         source, limit = ("read_parquet(?)", "") if files else (f"({events})", "LIMIT 0")
-        rows = con.sql(
+        table = con.sql(
             f"SELECT * FROM (SELECT DISTINCT * EXCLUDE (bucket) FROM {source} {limit}) "
             f"ORDER BY user_id, moment, {BASKET_ORDER}, "
             "item_code, event_type, value, price, position, session",
             params=[files] if files else [],
         ).to_arrow_table()
-        totals.copies += sum(pq.read_metadata(path).num_rows for path in files) - len(rows)
-        users = write_bucket(work, i, rows, n_items, dated, totals)
+        totals.copies += sum(pq.read_metadata(path).num_rows for path in files) - len(table)
+        users = write_bucket(work, i, table, n_items, dated, totals)
         writer = writer or pq.ParquetWriter(work / "users.parquet", users.schema)
         writer.write_table(users)
         shutil.rmtree(split / f"bucket={i}", ignore_errors=True)
@@ -134,7 +148,6 @@ def _write_events(con: Database, work: Path, inputs: Inputs, n_buckets: int, say
     if writer is not None:
         writer.close()
     shutil.rmtree(split)
-    return totals
 
 
 def _manifest(

@@ -232,6 +232,14 @@ def lists_of(
     yield from in_threads(lists_for, chunks(len(users), method.block_size))
 
 
+def most_popular(method: Method, snapshot: Snapshot, moment: int, k: int) -> np.ndarray:
+    """Return the codes of the k items that are popular and on offer: the list of who is unknown."""
+    items, order = method.items, snapshot.state.by_popularity
+    offered = (items.available_from <= moment) & (moment < items.available_until)
+    best: np.ndarray = order[offered[order]][:k]
+    return best
+
+
 def best_rows(
     request: np.ndarray, item: np.ndarray, score: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:

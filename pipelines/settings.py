@@ -50,6 +50,21 @@ class EvaluationConfig(BaseModel):
     refit_encoder: Literal["auto", "always", "never"] = "auto"  # unless valid is clearly worse
 
 
+class PromotionConfig(BaseModel):
+    """What a challenger must show before it becomes champion; margins are shares of its value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: Literal["ndcg_at_10", "hr_at_10", "recall_at_20", "mrr_at_10", "map_at_10"] = (
+        "ndcg_at_10"
+    )
+    retrained: bool = False  # not to be worse by more than `margin` is enough, as with --retrained
+    margin: float = Field(0.02, ge=0, le=1)  # a re-training: the interval may reach so far below 0
+    slice_margin: float = Field(0.1, ge=0, le=1)  # a slice may be so much worse
+    slice_users: int = Field(100, ge=1)  # slices of fewer decide nothing
+    list_users: int = Field(500, ge=1)  # whose lists are looked at
+
+
 class TrackingConfig(BaseModel):
     """Where MLflow keeps runs and models."""
 
@@ -58,6 +73,7 @@ class TrackingConfig(BaseModel):
     uri: str = ""  # empty: sqlite database in run_dir
     experiment: str = "recsys"
     model: str = "recommender"  # name in the registry
+    carry_events: int = Field(20_000_000, ge=0)  # longest log that a model has with it, to list
 
 
 class ServingPaths(BaseModel):
@@ -110,6 +126,7 @@ class RunConfig(BaseModel):
     first_pass: FirstPass = FirstPass()
     heads: HeadConfig = HeadConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    promotion: PromotionConfig = PromotionConfig()
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingPaths = ServingPaths()
     gates: GateLimits = GateLimits()
@@ -122,4 +139,14 @@ class RunConfig(BaseModel):
     @property
     def tracking_uri(self) -> str:
         """MLflow's address."""
-        return self.tracking.uri or f"sqlite:///{(self.run_dir / 'mlflow.db').resolve()}"
+        return self.tracking.uri or self._own_uri
+
+    @property
+    def recording_uri(self) -> str:
+        """Where a run is written while it works: MLflow's address if that is a file, else here."""
+        is_file = self.tracking_uri.startswith("sqlite:")
+        return self.tracking_uri if is_file else self._own_uri
+
+    @property
+    def _own_uri(self) -> str:
+        return f"sqlite:///{(self.run_dir / 'mlflow.db').resolve()}"

@@ -20,6 +20,8 @@ class Throughput:
     encoding_s: float = 0.0
     pairs: int = 0  # (user, next text) that the head learned from, each pass counted
     learning_s: float = 0.0
+    losses: list[float] = field(default_factory=list)  # of each step of the head
+    speeds: list[float] = field(default_factory=list)  # texts a second so far, after each batch
     _since_s: float = field(default_factory=lambda: time.perf_counter(), repr=False)
 
     def begin(self, note: str = "") -> str:
@@ -44,6 +46,7 @@ class Throughput:
         self.tokens += tokens
         self.padding += padding
         self.encoding_s += self._lap_s()
+        self.speeds.append(self.texts / self.encoding_s)
         rate = f"{self.tokens / self.encoding_s:,.0f} tokens/s"
         return f"texts, {rate}, {self.padding_share:.0%} padding"
 
@@ -51,6 +54,7 @@ class Throughput:
         """Count a step of the head; return the progress line's note."""
         self.pairs += pairs
         self.learning_s += self._lap_s()
+        self.losses.append(loss)
         return f"loss {loss:.3f}, {self.pairs / self.learning_s:,.0f} pairs/s"
 
     @property

@@ -1,27 +1,45 @@
-"""The one door to MLflow: runs, metrics, artifacts, the model registry."""
+"""The door to MLflow's runs: parameters, metrics, curves, data sets, artifacts; finding models.
+
+A run is written into a database in the run folder while it works, also where `tracking.uri` names a
+server: what is slow or gone there holds nothing up. `pipelines.upload` brings it to the server.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine
+# MLflow would wait 120 s for an answer and try eight times, half an hour for one that hangs
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # we show our own
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import httpx
 import mlflow
+import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.data.dataset import Dataset
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
 from pipelines.settings import RunConfig
 from recsys.errors import ConfigError
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"  # aliases
 
+MOST_POINTS = 200  # of a curve
 NAME_ONE = "name one as models:/NAME@champion or models:/NAME/VERSION, or run 'recsys train'"
 
 
@@ -36,19 +54,50 @@ class Registered:
     run_id: str
 
 
-def connect(config: RunConfig) -> None:
-    """Point MLflow at the configured store and experiment, making them if they are new."""
+@dataclass(frozen=True)
+class DataSet:
+    """A table that a run read, as MLflow shows it; of the table itself nothing is kept."""
+
+    name: str
+    source: str  # path or URI
+    digest: str
+    context: str  # training, validation or test
+
+
+def connect(config: RunConfig, to_record: bool = False) -> None:
+    """Point MLflow at the configured store and experiment, making them if they are new.
+
+    Args:
+        config: of the run.
+        to_record: at the store that runs are written into while they work, see
+            `RunConfig.recording_uri`.
+
+    Raises:
+        ConfigError: it does not answer.
+    """
     config.run_dir.mkdir(parents=True, exist_ok=True)
+    quiet()
+    uri = config.recording_uri if to_record else config.tracking_uri
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    name = config.tracking.experiment
+    try:
+        if mlflow.get_experiment_by_name(name) is None:
+            local = uri.startswith("sqlite:")
+            place = (config.run_dir / "artifacts").resolve().as_uri() if local else None
+            mlflow.create_experiment(name, artifact_location=place)
+        mlflow.set_experiment(name)
+    except MlflowException as error:
+        said = (str(error).splitlines() or [""])[0][:200]
+        raise ConfigError(
+            f"tracking.uri: {uri} does not answer ({said}); start it, or correct the address"
+        ) from error
+
+
+def quiet() -> None:
+    """Let MLflow and its database say errors only."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(config.tracking_uri)
-    mlflow.set_registry_uri(config.tracking_uri)
-    name = config.tracking.experiment
-    if mlflow.get_experiment_by_name(name) is None:
-        local = config.tracking_uri.startswith("sqlite:")
-        place = (config.run_dir / "artifacts").resolve().as_uri() if local else None
-        mlflow.create_experiment(name, artifact_location=place)
-    mlflow.set_experiment(name)
 
 
 @contextlib.contextmanager
@@ -57,10 +106,13 @@ def run(
 ) -> Iterator[str]:
     """Open a run (a child of the open one if `nested`) and yield its id.
 
+    MLflow samples the machine (processor, memory, disk, network, GPU) for the outer run.
     With `again`, a tag's name, the last run of this name and that tag goes on, if there is one.
     """
     known = None if again is None else _last_run(name, again, tags[again])
-    with mlflow.start_run(known, run_name=name, nested=nested, tags=dict(tags)) as active:
+    with mlflow.start_run(
+        known, run_name=name, nested=nested, tags=dict(tags), log_system_metrics=not nested
+    ) as active:
         yield str(active.info.run_id)
 
 
@@ -81,43 +133,60 @@ def log_tags(tags: Mapping[str, str]) -> None:
     mlflow.set_tags(dict(tags))
 
 
-def log_metrics(metrics: Mapping[str, float | None], step: int | None = None) -> None:
-    """Log metrics; None and NaN are left out."""
+def log_metrics(
+    metrics: Mapping[str, float | None],
+    step: int | None = None,
+    model: str | None = None,
+    data: DataSet | None = None,
+) -> None:
+    """Log metrics; None and NaN are left out.
+
+    Args:
+        metrics: name -> value.
+        step: of a curve.
+        model: id of the logged model that they are of.
+        data: what they were measured on.
+    """
     finite = {key: value for key, value in metrics.items() if value is not None and value == value}
-    mlflow.log_metrics(finite, step=step)
+    dataset = None if data is None else _as_dataset(data)
+    mlflow.log_metrics(finite, step=step, model_id=model, dataset=dataset)
 
 
-def log_curve(name: str, values: list[float]) -> None:
-    """Log one metric with a value a step, from step 0."""
-    for step, value in enumerate(values):
-        mlflow.log_metric(name, value, step=step)
+def log_curve(name: str, values: Sequence[float], steps: Sequence[int] | None = None) -> None:
+    """Log one metric with a value a step, from step 0; of a long curve MOST_POINTS, the last too.
+
+    Args:
+        name: of the metric.
+        values: (n,).
+        steps: (n,) of the values, else 0, 1, 2, ...
+    """
+    at = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_POINTS)).round())
+    steps, now = range(len(values)) if steps is None else steps, int(time.time() * 1000)
+    points = [Metric(name, values[i], now, steps[i]) for i in at.astype(int).tolist()]
+    active = mlflow.active_run()
+    if points and active is not None:
+        MlflowClient().log_batch(active.info.run_id, metrics=points)
+
+
+def log_data(datasets: Sequence[DataSet]) -> None:
+    """Log what the open run reads."""
+    for one in datasets:
+        mlflow.log_input(_as_dataset(one), context=one.context)
+
+
+def _as_dataset(data: DataSet) -> Dataset:
+    """Describe a table in MLflow's words; nothing is read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # several of MLflow's kinds of source can mean one path
+        source = resolve_dataset_source(data.source)
+    described: Any = MetaDataset  # its abstract `profile` is never filled in
+    made: Dataset = described(source, name=data.name, digest=data.digest)
+    return made
 
 
 def log_folder(folder: Path) -> None:
     """Log a folder's files as artifacts of the open run."""
     mlflow.log_artifacts(str(folder))
-
-
-def log_model(folder: Path, config: RunConfig) -> Registered:
-    """Log a model folder as a pyfunc and register it; the first version becomes champion."""
-    name = config.tracking.model
-    logged = mlflow.pyfunc.log_model(
-        name="model",
-        loader_module="pipelines.pyfunc",
-        data_path=str(folder),
-        pip_requirements=["recsys-text[train]"],
-    )
-    client = MlflowClient()
-    with contextlib.suppress(MlflowException):  # it is there from an earlier run
-        client.create_registered_model(name)
-    version = client.create_model_version(
-        name, logged.model_uri, run_id=logged.run_id, model_id=logged.model_id
-    )
-    aliases = client.get_registered_model(name).aliases
-    alias = CHALLENGER if CHAMPION in aliases else CHAMPION
-    client.set_registered_model_alias(name, alias, version.version)
-    uri = f"models:/{name}/{version.version}"
-    return Registered(uri, name, str(version.version), alias, str(version.run_id))
 
 
 def asked_model(config: RunConfig, uri: str | None) -> str:
@@ -151,7 +220,7 @@ def find_model(config: RunConfig, uri: str) -> tuple[Registered, Path]:
         by_alias = "@" in uri
         found = (client.get_model_version_by_alias(name, asked) if by_alias
                  else client.get_model_version(name, asked))  # fmt: skip
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=found.source))
+        folder = _here(config, str(found.source))
     except (MlflowException, OSError, AttributeError) as error:
         known = [model.name for model in client.search_registered_models()]
         raise ConfigError(
@@ -162,6 +231,20 @@ def find_model(config: RunConfig, uri: str) -> tuple[Registered, Path]:
     alias = asked if by_alias else ""
     registered = Registered(resolved, name, str(found.version), alias, str(found.run_id))
     return registered, folder / "data" / "model" if (folder / "data").exists() else folder
+
+
+def _here(config: RunConfig, source: str) -> Path:
+    """Return a version's folder: where a registry in a file keeps it, else fetched once."""
+    if config.tracking_uri.startswith("sqlite:"):
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=source))
+    place = config.run_dir / "models" / source.replace(":", "-").replace("/", "-")
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as half:
+            mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=half)
+            Path(half).rename(place)
+            Path(half).mkdir()  # which the block removes
+    return place
 
 
 def reach(config: RunConfig) -> str:

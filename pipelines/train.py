@@ -6,23 +6,26 @@ test window is looked at once, at the end.
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from features.catalogue import active_features
-from pipelines import tracking
+from pipelines import tracking, upload
 from pipelines.calibrate import calibrate_heads, learn_heads, measure_heads
 from pipelines.closeup import funnels, look_closer
 from pipelines.config import fingerprint
 from pipelines.continual import Start, check_start, find_start, learn_further
-from pipelines.figures import draw_report
 from pipelines.measure import choose_refit, described, outcome_of, unseen_catalogue
-from pipelines.model import ModelCard, has_seen, save_model
-from pipelines.report import by_path, continued_values, data_summary, headline, without_nan
+from pipelines.model import has_seen
+from pipelines.registration import (
+    datasets,
+    keep_model,
+    log_encoder,
+    log_rankers,
+    shown_params,
+)
+from pipelines.report import by_path, data_summary, without_nan
 from pipelines.results import write_results
 from pipelines.rows import ranker_rows, samplers
 from pipelines.run import (
@@ -33,7 +36,6 @@ from pipelines.run import (
     prepare_data,
     ranker_from_elsewhere,
 )
-from pipelines.runpage import write_run_page
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show, learn_texts, refit
@@ -49,27 +51,29 @@ class Trained:
     """What a training run leaves."""
 
     run_id: str
-    model_uri: str
+    model_uri: str  # empty: not registered, and why was said
     alias: str
     report: dict[str, Any]
     folder: Path
 
 
-def train(config: RunConfig, show: Show, start: str | None = None) -> Trained:
+def train(
+    config: RunConfig, show: Show, start: str | None = None, reproduces: str | None = None
+) -> Trained:
     """Run everything from prepared data to a registered model with its report.
 
     Args:
         config: of the run.
         show: progress.
         start: URI of a registered model that the text side goes on from; None = begin anew.
+        reproduces: id of the run that this one repeats; it makes no version then.
     """
     stages = Stages()
     begin = None if start is None else find_start(config, start)
     with stages.measure("prepare"):
         prepared = prepare_data(config, show)
-    items = prepared.items()
     run = Run(config, prepared, method_of(config, prepared), stages, show)
-    tracking.connect(config)
+    tracking.connect(config, to_record=True)
     if has_seen(config.encoder.model, prepared.windows):
         show("train", 1, 1, "careful: encoder.model was fitted on events it is now measured on")
     tags = {"data_fingerprint": prepared.manifest.fingerprint[:16],
@@ -79,17 +83,18 @@ def train(config: RunConfig, show: Show, start: str | None = None) -> Trained:
     if begin is not None:
         check_start(begin, prepared.windows, concat(prepared.logs()))
         tags["continued_from"] = begin.uri
+    if reproduces is not None:
+        tags[upload.REPRODUCES] = reproduces
     with tracking.run(f"train {prepared.manifest.protocol}", tags) as run_id:
-        tracking.log_params({
-            "encoder": config.encoder.model, "seed": config.seed, "items": len(items),
-            "users": prepared.manifest.n_users, "events": prepared.manifest.n_events,
-            "seen": "exclude" if run.method.exclude_seen else "list",
-        })  # fmt: skip
+        tracking.log_params(shown_params(run))
+        tracking.log_data(list(datasets(config, tags["data_fingerprint"]).values()))
         folder = config.run_dir / "reports" / run_id
         learned, ranker, heads, report = learn(run, tags, begin, folder)
         tracking.log_tags({"evaluation_fingerprint": report["requests"]["fingerprint"]["test"]})
-        registered = publish_model(run, learned, ranker, heads, report, folder, tags)
-    return Trained(run_id, registered.uri, registered.alias, report, folder)
+        model_id = keep_model(run, learned, ranker, heads, report, folder, tags)
+    made = upload.deliver(config, run_id, model_id, show, reproduces is None)
+    uri, alias = ("", "") if made is None else (made.uri, made.alias)
+    return Trained(run_id, uri, alias, report, folder)
 
 
 def learn(
@@ -117,8 +122,7 @@ def learn(
         else:
             first, numbers = learn_further(start, *given)
             continued = {"continued": {"from": start.uri, **asdict(numbers)}}
-        tracking.log_curve("stopping/ndcg_at_10", first.curve)
-        tracking.log_metrics(first.throughput.described())
+        log_encoder(first)
     with stages.measure("encoder refit"):
         second = first
         if config.evaluation.refit_encoder != "never":
@@ -134,7 +138,7 @@ def learn(
         kinds = None if foreign else position_kinds([train_rows["full"]])
         if not config.ranker.refit:
             train_rows, valid_rows = {}, {}
-        tracking.log_metrics({f"{name}/trees": ranker.trees for name, ranker in rankers.items()})
+        log_rankers(run)
     with tracking.run("evaluation", tags, nested=True):
         with stages.measure("evaluate valid"):
             valid, kept = choose_refit(run, first, second, rankers)
@@ -261,37 +265,3 @@ def refit_rankers(
                                    ranker.trees)  # fmt: skip
         run.show("refit rankers", len(found), len(rankers), name)
     return found
-
-
-def publish_model(
-    run: Run, learned: Learned, ranker: Ranker, heads: Heads, report: dict[str, Any], folder: Path,
-    tags: dict[str, str],
-) -> tracking.Registered:  # fmt: skip
-    """Write model, report and figures; log them; register the model."""
-    config, prepared = run.config, run.prepared
-    with run.stages.measure("model"):
-        values = headline(report)
-        card = ModelCard(
-            dated=prepared.windows.dated, exclude_seen=run.method.exclude_seen,
-            encoder=config.encoder, candidates=config.candidates, state=config.state,
-            first_pass=run.method.first_pass, features=ranker.features,
-            values=config.ranker.values,
-            history=learned.tower.pooling.history, fitted_before=prepared.windows.test,
-            data_fingerprint=tags["data_fingerprint"],
-            config_fingerprint=tags["config_fingerprint"],
-            prepared=str(prepared.folder.resolve()), metrics=values,
-        )  # fmt: skip
-        model_folder = folder / "model"
-        shutil.rmtree(model_folder, ignore_errors=True)
-        save_model(model_folder, learned, ranker, heads, card)
-        registered = tracking.log_model(model_folder, config)
-        shutil.rmtree(model_folder)
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
-    draw_report(report, folder)
-    write_run_page(report, tags, folder / "report.html", datetime.now(UTC))
-    tracking.log_folder(folder)
-    values |= continued_values(report)
-    tracking.log_metrics(values | {f"seconds/{name.replace(' ', '_')}": value
-                                   for name, value in run.stages.seconds.items()})  # fmt: skip
-    return registered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -60,6 +61,64 @@ def compare(
     if html is not None:
         write_comparison(found, html, datetime.now(UTC))
         say(f"{html}: the same with figures")
+
+
+@commands.command(epilog="Example: recsys promote challenger -c run.toml")
+def promote(
+    version: opt.Version = "challenger",
+    retrained: opt.Retrained = False,
+    force: opt.Forced = False,
+    reason: opt.Because = "",
+    config: opt.Config = None,
+    set_: opt.Set = None,
+) -> None:
+    """Make a model champion if it passes the gate; else exit code 3."""
+    settings = run_config(config, set_)
+    from pipelines import lock, promotion, tracking
+
+    tracking.asked_model(settings, None)  # before anything is made
+    with lock.at_work(settings.run_dir) as show:
+        done = promotion.promote(settings, version, show, retrained, force, reason)
+    say(*done.said())
+    if not done.is_champion:
+        raise typer.Exit(3)
+
+
+@commands.command(epilog="Example: recsys demote -c run.toml --reason shoes")
+def demote(reason: opt.Because = "", config: opt.Config = None, set_: opt.Set = None) -> None:
+    """Make the champion of before champion again."""
+    from pipelines import promotion
+
+    gone, again = promotion.demote(run_config(config, set_), reason)
+    say(f"{again.uri} is champion again, {gone.uri} is not")
+
+
+@commands.command(epilog="Example: recsys reproduce 0f6d1e0c2b7a4c55 -c run.toml")
+def reproduce(run: opt.Run, config: opt.Config = None, set_: opt.Set = None) -> None:
+    """Train a logged run again and say what differs."""
+    settings = run_config(config, set_)
+    from pipelines.lock import at_work
+    from pipelines.reproduce import reproduce as train_again
+
+    with at_work(settings.run_dir) as show:
+        done = train_again(settings, run, show)
+    say(*done.said())
+    if not done.holds:
+        raise typer.Exit(1)
+
+
+@commands.command(epilog="Example: recsys sync runs/mine -c run.toml")
+def sync(run_dir: opt.RunDir = None, config: opt.Config = None, set_: opt.Set = None) -> None:
+    """Bring runs to a tracking server that was down."""
+    places = [] if run_dir is None else [f"run_dir={json.dumps(str(run_dir))}"]
+    settings = run_config(config, [*places, *(set_ or [])])
+    from pipelines import upload
+    from pipelines.lock import at_work
+
+    with at_work(settings.run_dir) as show:
+        made = upload.sync(settings, show)
+    say(*(f"{one.alias} {one.uri}, run {one.run_id}" for one in made.values()))
+    say(f"{settings.tracking_uri} has all runs of {settings.run_dir}")
 
 
 @tune.command(epilog="Example: recsys tune candidates -c run.toml --budget 300")
@@ -122,5 +181,6 @@ def train_model(settings: RunConfig, start: str | None = None) -> Any:
         trained = training.train(settings, show, start)
     table = quality_table(trained.report)
     say(table, *calibration_lines(trained.report), *continued_lines(trained.report))
-    say(f"{trained.alias} {trained.model_uri}, run {trained.run_id}: {trained.folder}")
+    named = f"{trained.alias} {trained.model_uri}" if trained.model_uri else "not registered"
+    say(f"{named}, run {trained.run_id}: {trained.folder}")
     return table

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,13 @@ from pydantic import BaseModel, ConfigDict
 from pipelines import tracking
 from pipelines.config import fingerprint
 from pipelines.model import at_moment, load_model
-from pipelines.prepared import Prepared
-from pipelines.recommender import Lists, Method, Snapshot, lists_of
+from pipelines.moments import read_moment
+from pipelines.recommender import Lists, Method, Snapshot, lists_of, most_popular
 from pipelines.run import git_commit, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.textmodel import Show
 from recsys.calibration import Heads
-from recsys.dataset import DAY, Log
-from recsys.errors import ConfigError
+from recsys.dataset import Log
 from recsys.ranker import Scorer
 from serving.coverage import catalogue_of, reach_of
 from serving.manifest import Model
@@ -42,7 +41,6 @@ from serving.release import (
 )
 
 PLAN = "plan.json"
-MOST_DAYS_AHEAD = 31  # of a release after the last event: a mistyped year would stay the newest
 
 
 class Plan(BaseModel):
@@ -111,46 +109,6 @@ def recommend(config: RunConfig, model_uri: str, as_of: str | None, show: Show) 
     return folder
 
 
-def read_moment(as_of: str | None, prepared: Prepared, now: str) -> tuple[int, str]:
-    """Return the moment and its ISO text; ordered data knows one moment only: after everything.
-
-    Raises:
-        ConfigError: not a moment, one before the first event or long after the last.
-    """
-    windows = prepared.windows
-    if not windows.dated:
-        if as_of is not None:
-            raise ConfigError(
-                f"--as-of {as_of}: this data has an order only, no dates; leave --as-of out"
-            )
-        return windows.test_end, now
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    if as_of is None:
-        moment = windows.test_end
-        return moment, (epoch + timedelta(microseconds=moment)).isoformat()
-    try:
-        when = datetime.fromisoformat(as_of)
-    except ValueError as error:
-        raise ConfigError(
-            f"--as-of {as_of}: not a moment; write it like 2017-12-24 or 2017-12-24T03:00:00"
-        ) from error
-    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-    moment = (when - epoch) // timedelta(microseconds=1)
-    if moment > windows.test_end + MOST_DAYS_AHEAD * DAY:
-        end = epoch + timedelta(microseconds=windows.test_end)
-        raise ConfigError(
-            f"--as-of {as_of}: the data ends before {end.isoformat()}, over {MOST_DAYS_AHEAD} days "
-            "earlier; bring newer events or name an earlier moment"
-        )
-    if moment <= prepared.manifest.first_moment:
-        first = epoch + timedelta(microseconds=prepared.manifest.first_moment)
-        raise ConfigError(
-            f"--as-of {as_of}: the data begins at {first.isoformat()}, so nothing is known before "
-            "then; name a later moment"
-        )
-    return moment, when.isoformat()
-
-
 def open_folder(releases: Path, plan: Plan) -> tuple[Path, Plan]:
     """Return the folder to write into: an unfinished one with the same plan, or a new one."""
     same = {"created_at", "as_of"} if plan.as_of == plan.created_at else {"created_at"}
@@ -200,9 +158,7 @@ def lists_table(lists: Lists, user_ids: np.ndarray, method: Method) -> pa.Table:
 
 def fallback_table(method: Method, snapshot: Snapshot, moment: int, k: int) -> pa.Table:
     """Return the list for everybody unknown: what is popular now and on offer."""
-    items, order = method.items, snapshot.state.by_popularity
-    offered = (items.available_from <= moment) & (moment < items.available_until)
-    best = order[offered[order]][:k]
+    items, best = method.items, most_popular(method, snapshot, moment, k)
     return pa.table({
         "rank": pa.array(np.arange(1, len(best) + 1), pa.int16()),
         "item_id": _ids(items.ids[best]),

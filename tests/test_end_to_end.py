@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -33,7 +32,6 @@ from recsys.errors import ConfigError
 from recsys.ranker import refit_ranker
 from serving.batch import recommend
 from serving.inspection import verify
-from serving.lists import LIST_COLUMNS
 from serving.publish import publish
 from serving.stores import open_reader
 
@@ -271,24 +269,14 @@ def test_a_fine_tuned_encoder_is_where_the_next_run_starts(small_world, prepared
     assert np.abs(tuned[1] - tuned[0]).max() > 1e-3  # and went on from there
 
 
-def test_the_pyfunc_lists_what_the_batch_job_lists(small_world, release):
-    tracking.connect(small_world.config)
-    model = mlflow.pyfunc.load_model("models:/recommender@champion")
-    users = ["u/3", "u/41", "never seen"]
-    lists = model.predict(pd.DataFrame({"user_id": users}), params={"k": 10})
-    expected = read_lists(release)
-    expected = expected[expected["user_id"].isin(users)].sort_values(["user_id", "rank"])
-    found = lists.sort_values(["user_id", "rank"])
-    assert found["item_id"].tolist() == expected["item_id"].tolist()
-    assert list(found.columns) == list(LIST_COLUMNS)
-    np.testing.assert_allclose(found["probability"], expected["probability"], rtol=1e-6)
-    assert len(found) == 20
-
-
 def test_the_model_holds_no_pickle(small_world):
+    """Neither its folder nor what MLflow lays around it: text, safetensors, Parquet, our code."""
     _, folder = tracking.find_model(small_world.config, "models:/recommender@champion")
     endings = {path.suffix for path in folder.rglob("*") if path.is_file()}
-    assert endings <= {".json", ".txt", ".safetensors", ".md"}
+    assert endings <= {".json", ".txt", ".safetensors", ".md", ".parquet"}
+    around = [path for path in folder.parents[1].rglob("*") if path.is_file()]
+    assert {"MLmodel", "requirements.txt", "pyfunc.py"} <= {path.name for path in around}
+    assert {path.suffix for path in around} - endings <= {"", ".yaml", ".py", ".html"}
 
 
 def test_the_second_run_encodes_nothing_and_gives_the_same_model(small_world, tmp_path):
