@@ -46,8 +46,10 @@ from recsys.related import related_items
 from recsys.schema import DataConfig
 from recsys.state import StateConfig, state_at
 from recsys.threads import in_threads
-from serving.batch import bucket_table, lists_table
-from serving.release import part_path, write_part
+from serving.audience import ALL, bucket_of
+from serving.parts import Work, lists_table, make_part
+from serving.plan import write_made
+from serving.release import write_part
 
 DIM, PART_USERS = 384, 50_000  # of the packaged encoder; users of a file of events
 TIMED_USERS, COMPARED_USERS, LOOKED_BUCKETS = 2_000, 256, 4
@@ -126,30 +128,32 @@ def listed(
     with stages.measure("models"):
         ranker, heads = some_models(prepared, method, snapshot)
         rows, reference = reference_of(prepared, method, snapshot, ranker)
-    user_ids, moment = prepared.user_ids(), prepared.windows.test_end
+    users, moment = prepared.manifest.n_users, prepared.windows.test_end
+    work = Work(method, snapshot, ranker, heads, moment, k)
     models = method, snapshot, ranker, heads
     warm = dict.fromkeys(PARTS, 0.0)  # what is compiled is compiled before the clock runs
-    by_stage(*models, prepared.bucket(0), moment, k, user_ids, warm)
+    by_stage(*models, prepared.bucket(0), moment, k, prepared, warm)
     spent = dict.fromkeys(("lists", "reference", *PARTS), 0.0)
-    done, peak, n_rows, n_bytes = 0, 0, 0, 0
-    for bucket in range(prepared.n_buckets):
-        log = prepared.bucket(bucket)
+    done, peak, n_rows, n_bytes = 0, 0, 0.0, 0
+    for number in range(prepared.n_buckets):
         lists = Stages()
         with lists.measure("lists"):
-            table = bucket_table(*models, log, moment, k, user_ids)
-            write_part(Path(folder) / "release", bucket, table)
+            bucket = bucket_of(prepared, number, ALL, moment)
+            part = make_part(work, bucket)
+            write_made(Path(folder) / "release", part)
+        log = bucket.log
         spent["lists"] += lists.seconds["lists"]
         peak = max(peak, lists.peak_memory_bytes["lists"])
-        n_bytes += part_path(Path(folder) / "release", bucket).stat().st_size
+        n_bytes += len(part.data)
         spent["reference"] += _scored(reference, rows) * len(log.users)
-        if bucket < LOOKED_BUCKETS:
-            n_rows = by_stage(*models, log, moment, k, user_ids, spent)
+        if number < LOOKED_BUCKETS:
+            n_rows = by_stage(method, snapshot, ranker, heads, log, moment, k, prepared, spent)
         done += len(log.users)
         if most and done >= most:
             break
     state_s = sum(stages.seconds[stage] for stage in ("texts", "related", "counted", "index"))
     spent["explaining"] -= spent["features"] + spent["scoring"]
-    share, parts = len(user_ids) / done, sum(spent[name] for name in PARTS)
+    share, parts = users / done, sum(spent[name] for name in PARTS)
     return {
         "listed": done, "state_s": state_s, "lists_s": share * spent["lists"], "rows": n_rows,
         "reference_s": share * spent["reference"], "bytes_per_list": n_bytes / done,
@@ -208,7 +212,7 @@ def _scored(reference: lightgbm.Booster, rows: np.ndarray) -> float:
 
 def by_stage(
     method: Method, snapshot: Snapshot, ranker: Ranker, heads: Heads, log: Log, moment: int,
-    k: int, user_ids: np.ndarray, spent: dict[str, float],
+    k: int, prepared: Prepared, spent: dict[str, float],
 ) -> float:  # fmt: skip
     """Add the seconds of each part of one block; return its candidates a user."""
     users = log.users[: method.block_size]
@@ -227,8 +231,9 @@ def by_stage(
         now = clock("scoring", now)
         lists = make_lists(method, snapshot, block, ranker, heads, k)  # both of them once more
         now = clock("explaining", now)
+        ids = prepared.ids_of(some)
         with tempfile.TemporaryDirectory() as folder:
-            write_part(Path(folder), 0, lists_table(lists, user_ids[some], method))
+            write_part(Path(folder), 0, lists_table(lists, ids, method.items.ids))
         clock("writing", now)
         return len(table) / len(some)
 

@@ -39,8 +39,9 @@ from recsys.dataset import DAY
 from recsys.ranker import HeadConfig, Ranker, fit_heads
 from recsys.rows import Rows
 from recsys.schema import DataConfig
-from serving.batch import bucket_table
-from serving.release import write_part
+from serving.audience import ALL, bucket_of
+from serving.parts import Work, make_part
+from serving.plan import write_made
 
 SIZES = [25_000, 50_000, 100_000, 200_000]
 START, N_DAYS = 1_704_067_200_000_000, 180  # from 2024-01-01 on
@@ -114,30 +115,34 @@ def listed(folder: str) -> dict[str, Any]:
     method = Method(prepared.items(), CandidateConfig(), dated=True, exclude_seen=True)
     snapshot = known(prepared, method, stages)
     ranker, heads = some_models(prepared, method, snapshot)
-    moment, user_ids, rows = prepared.windows.test_end, prepared.user_ids(), 0
+    users, moment, rows = prepared.manifest.n_users, prepared.windows.test_end, 0
+    work = Work(method, snapshot, ranker, heads, moment, K)
     with stages.measure("lists"):
-        for bucket in range(prepared.n_buckets):
-            log = prepared.bucket(bucket)
-            table = bucket_table(method, snapshot, ranker, heads, log, moment, K, user_ids)
-            write_part(Path(folder) / "release", bucket, table)
-            rows += len(table)
+        for number in range(prepared.n_buckets):
+            bucket = bucket_of(prepared, number, ALL, moment)
+            part = make_part(work, bucket)
+            write_made(Path(folder) / "release", part)
+            rows += part.rows
     seconds, peaks = stages.seconds, stages.peak_memory_bytes
-    return {"users": len(user_ids), "buckets": prepared.n_buckets, "rows": rows,
-            "ms_a_user": 1000 * seconds["lists"] / len(user_ids), "lists_bytes": peaks["lists"],
+    return {"users": users, "buckets": prepared.n_buckets, "rows": rows,
+            "ms_a_user": 1000 * seconds["lists"] / users, "lists_bytes": peaks["lists"],
             "state_s": sum(seconds[stage] for stage in STATE),
             "state_bytes": max(peaks[stage] for stage in STATE), "seconds": seconds,
             "peak_memory_bytes": peaks}  # fmt: skip
 
 
-def some_models(prepared: Prepared, method: Method, snapshot: Snapshot) -> tuple[Ranker, Heads]:
+def some_models(
+    prepared: Prepared, method: Method, snapshot: Snapshot, trees: int = REFERENCE_TREES
+) -> tuple[Ranker, Heads]:
     """Fit a ranker and a head on the rows of one block, some of them drawn as taken."""
     log, names = prepared.bucket(0), active_features(method.dated)
     users = log.users[: method.block_size]
     block = look(method, snapshot, log, users, np.full(len(users), prepared.windows.test_end))
     table = table_of(method, snapshot, block, names)
     taken = (np.random.default_rng(0).random(len(table)) < TAKEN_SHARE).astype(np.int64)
-    booster = lightgbm.train(REFERENCE, lightgbm.Dataset(table, taken), REFERENCE_TREES)
-    heads = fit_heads(Rows(table, taken, np.array([len(table)])), names, HeadConfig(), 0)
+    booster = lightgbm.train(REFERENCE, lightgbm.Dataset(table, taken), trees)
+    rows, config = Rows(table, taken, np.array([len(table)])), HeadConfig(trees=min(trees, 100))
+    heads = fit_heads(rows, names, config, 0)
     as_it_is = Calibration(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     return Ranker(booster, names), Heads((1,), tuple(heads.values()), (as_it_is,))
 

@@ -105,6 +105,36 @@ class Prepared:
         """Return the (n_users,) ids by user code: object (str) or int64."""
         return _array(pq.read_table(self.folder / "users.parquet", columns=["user_id"])["user_id"])
 
+    def ids_of(self, users: np.ndarray) -> pa.Array[Any]:
+        """Return the ids of users (n,), codes ascending; only the row groups they are in are read.
+
+        A row group is a bucket, or a part of a large one.
+        """
+        with pq.ParquetFile(self.folder / "users.parquet") as file:
+            none: pa.Array[Any] = pa.array([], file.schema_arrow.field("user_id").type)
+            if not len(users):
+                return none
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            ends = np.cumsum(sizes)
+            some = np.flatnonzero((ends > users[0]) & (ends - sizes <= users[-1]))
+            read: Table = file.read_row_groups(some.tolist(), ["user_id"])
+        ids: pa.Array[Any] = read["user_id"].combine_chunks()
+        return ids.take(pa.array(users - (ends - sizes)[some[0]]))
+
+    def iter_user_ids(self) -> Iterator[pa.Array[Any]]:
+        """Yield the ids of all users, some at a time."""
+        with pq.ParquetFile(self.folder / "users.parquet") as file:
+            for batch in file.iter_batches(columns=["user_id"]):
+                yield batch.column(0)
+
+    def bucket_sizes(self) -> np.ndarray:
+        """Return (n_buckets,) int64: how many users each has."""
+        sizes = np.zeros(self.n_buckets, np.int64)
+        with pq.ParquetFile(self.folder / "users.parquet") as file:
+            for batch in file.iter_batches(columns=["bucket"]):
+                sizes += np.bincount(batch.column(0).to_numpy(), minlength=self.n_buckets)
+        return sizes
+
     def bucket(self, i: int, details: bool = False) -> Log:
         """Read the events of bucket `i`; with `details` also the `DETAILS` that the table has."""
         names = ["user_code", "item_code", "moment", "grade", "weight", "price"]

@@ -220,13 +220,16 @@ def make_lists(
 
 def lists_of(
     method: Method, snapshot: Snapshot, log: Log, users: np.ndarray, moment: int, ranker: Scorer,
-    heads: Heads, k: int,
+    heads: Heads, k: int, only: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, Lists]]:  # fmt: skip
-    """Make the lists of users at one moment, block by block: yield (user codes, their lists)."""
+    """Make the lists of users at one moment, block by block: yield (user codes, their lists).
+
+    With `only` (n_items,) bool no other item is listed.
+    """
 
     def lists_for(rows: np.ndarray) -> tuple[np.ndarray, Lists]:
         some = users[rows]
-        block = look(method, snapshot, log, some, np.full(len(some), moment, np.int64))
+        block = look(method, snapshot, log, some, np.full(len(some), moment, np.int64), only)
         return some, make_lists(method, snapshot, block, ranker, heads, k)
 
     yield from in_threads(lists_for, chunks(len(users), method.block_size))

@@ -108,6 +108,19 @@ class GateLimits(BaseModel):
     least_users: Count = 50
 
 
+class BatchConfig(BaseModel):
+    """Whose lists `recsys recommend` makes, of what, and by whom."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    users: str = Field("all", min_length=1)  # "all", "active", or a file of ids, one column user_id
+    active_days: int = Field(28, ge=1)  # "active": took something in so many days before as_of
+    exclude: str | None = None  # file of item_id: never listed
+    executor: Literal["local", "processes", "ray"] = "local"  # this process, workers of it, or Ray
+    workers: int | None = Field(None, ge=1)  # not set: as many as there are cores
+    ray_address: str | None = None  # of a running cluster, like "auto"; not set: one of its own
+
+
 class RunConfig(BaseModel):
     """Everything a run depends on."""
 
@@ -130,10 +143,15 @@ class RunConfig(BaseModel):
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingPaths = ServingPaths()
     gates: GateLimits = GateLimits()
+    batch: BatchConfig = BatchConfig()
 
     def portable(self) -> RunConfig:
-        """Return the config without places, ports and gates: what results depend on."""
-        plain = {"serving": ServingPaths(k=self.serving.k), "gates": GateLimits()}
+        """Return the config without places, ports, gates and workers: what results depend on.
+
+        Whose lists are made is said by a release's plan.
+        """
+        plain = {"serving": ServingPaths(k=self.serving.k), "gates": GateLimits(),
+                 "batch": BatchConfig()}  # fmt: skip
         return self.model_copy(update={"run_dir": Path(), **plain})
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -25,15 +26,23 @@ commands = typer.Typer()
 
 @commands.command(epilog="Example: recsys recommend --as-of 2026-08-20T00:00:00Z --k 10")
 def recommend(
-    model: opt.Model = None,
-    as_of: opt.AsOf = None,
-    k: opt.K = None,
-    config: opt.Config = None,
-    set_: opt.Set = None,
-) -> None:
+    model: opt.Model = None, as_of: opt.AsOf = None, k: opt.K = None, users: opt.Users = None,
+    active_days: opt.ActiveDays = None, exclude: opt.Exclude = None, executor: opt.Executor = None,
+    workers: opt.Workers = None, ray_address: opt.RayAddress = None, dry_run: opt.Outlook = False,
+    config: opt.Config = None, set_: opt.Set = None,
+) -> None:  # fmt: skip
     """Make every user's list: a sealed release, not published yet."""
-    overrides = [*(set_ or []), *([] if k is None else [f"serving.k={k}"])]
-    folder = make_release(run_config(config, overrides), model, as_of)
+    given = {
+        "serving.k": k, "batch.users": users, "batch.active_days": active_days,
+        "batch.exclude": exclude, "batch.executor": executor, "batch.workers": workers,
+        "batch.ray_address": ray_address,
+    }  # fmt: skip
+    overrides = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    settings = run_config(config, [*(set_ or []), *overrides])
+    if dry_run:
+        tell_outlook(settings, model, as_of)
+        return
+    folder = make_release(settings, model, as_of)
     say(f"publish it: recsys publish {folder}")
 
 
@@ -121,6 +130,17 @@ def make_release(settings: RunConfig, model: str | None, as_of: str | None) -> P
         folder = batch.recommend(settings, uri, as_of, show)
     say(f"release {folder}")
     return folder
+
+
+def tell_outlook(settings: RunConfig, model: str | None, as_of: str | None) -> None:
+    """Say what making a release would come to."""
+    from pipelines import lock, tracking
+    from serving import outlook
+
+    uri = tracking.asked_model(settings, model)
+    with lock.at_work(settings.run_dir) as show:
+        found = outlook.outlook(settings, uri, as_of, show)
+    say(*outlook.told(found))
 
 
 def judge_release(release: Path, store: str, gates: GateConfig) -> None:

@@ -87,6 +87,28 @@ def open_table(source: Any, numbers: Collection[str] = ()) -> ds.Dataset:
         raise SchemaError(reason(error)) from error
 
 
+def read_ids(path: str, name: str) -> pa.Array[Any]:
+    """Return the distinct ids in a file: its column `name`, or the lines of a .txt file.
+
+    Raises:
+        SchemaError: the file cannot be read or has no such column.
+    """
+    is_list = path.lower().removesuffix(".gz").endswith(".txt")
+    lines = Source(path=path, names=(name,), delimiter="\t", quote="")
+    table = open_table(lines if is_list else path)
+    if name not in table.schema.names:
+        has = ", ".join(table.schema.names)
+        raise SchemaError(f"no column {name} (it has {has}); name it so, or write one id a line "
+                          "into a .txt file")  # fmt: skip
+    try:
+        ids = table.to_table(columns=[name])[name].combine_chunks()
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(reason(error)) from error
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.cast(ids.type.value_type)
+    return ids.unique().drop_null()
+
+
 def first_bytes(path: str, n: int) -> bytes | None:
     """Return the first bytes of a CSV file, or of the first of a folder; None for another format.
 

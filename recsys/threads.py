@@ -39,6 +39,17 @@ def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterato
             yield waiting.popleft().result()
 
 
+def n_threads() -> int:
+    """Return how many threads this process works with."""
+    return int(torch.get_num_threads())
+
+
+def one_thread() -> None:
+    """Leave torch and BLAS one thread for good: for a process that works beside others."""
+    threadpool_limits(1, "blas")
+    torch.set_num_threads(1)
+
+
 class _OneEach:
     """Torch and BLAS have one thread while anybody is inside, and what they had when all are out.
 

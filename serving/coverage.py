@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipelines.prepared import Prepared
 from recsys.dataset import DAY
+from serving.audience import ALL, Audience, bucket_of, takers
 from serving.manifest import Reach
 from serving.release import part_path
 
@@ -22,33 +23,31 @@ ACTIVE_DAYS = 28  # took something in so many days before a moment
 
 
 def reach_of(
-    prepared: Prepared, folder: Path, moment: int, active_days: int = ACTIVE_DAYS
-) -> Reach:
+    prepared: Prepared, folder: Path, moment: int, audience: Audience = ALL,
+    active_days: int = ACTIVE_DAYS,
+) -> Reach:  # fmt: skip
     """Count whom the lists of a release reach, one bucket and its part in memory at a time.
 
     Args:
         prepared: the events.
         folder: the release; part i holds lists of users of bucket i only.
         moment: of the release; only events before it count.
+        audience: who was to get a list.
         active_days: a user with something taken in so many days before `moment` is active. Of
             events with an order only, every user with something taken is.
     """
-    dated, user_ids = prepared.windows.dated, prepared.user_ids()
+    dated = prepared.windows.dated
     since = moment - active_days * DAY if dated else np.iinfo(np.int64).min
     n_asked, n_active, n_listed, last = 0, 0, 0, np.iinfo(np.int64).min
-    for bucket in range(prepared.n_buckets):
-        log = prepared.bucket(bucket)
+    for number in range(prepared.n_buckets):
+        bucket = bucket_of(prepared, number, audience, moment)
+        log = bucket.log
         past = log.moment < moment
-        taken = past & (log.grade > 0)
-        with_some, lately = (
-            np.bincount(log.row[mask], minlength=len(log.users)) > 0
-            for mask in (taken, taken & (log.moment >= since))
-        )
-        own = pq.read_table(part_path(folder, bucket), columns=["user_id"])["user_id"].unique()
-        active = pa.array(user_ids[log.users[lately]], own.type)
-        n_asked += int(np.count_nonzero(with_some))
+        own = pq.read_table(part_path(folder, number), columns=["user_id"])["user_id"].unique()
+        active = prepared.ids_of(takers(log, moment, since)).cast(own.type)
+        n_asked += len(bucket.users)
         n_active += len(active)
-        n_listed += pc.sum(pc.is_in(active, own)).as_py() or 0
+        n_listed += pc.is_in(active, own).true_count
         last = max(last, int(log.moment[past].max(initial=last)))
     known = dated and last > np.iinfo(np.int64).min
     return Reach(

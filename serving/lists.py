@@ -115,6 +115,13 @@ def typed_table(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Tab
         raise DamagedReleaseError(f"{where}: {error}") from error
 
 
+def parquet_bytes(table: pa.Table) -> pa.Buffer:
+    """Return the file that holds a part or a fallback list."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
+    return sink.getvalue()
+
+
 def check_lists(table: pa.Table, where: str, k: int | None = None) -> None:
     """Check whole lists, at least one: by user, ranks 1..n, n <= k, no item twice, no holes.
 

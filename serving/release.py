@@ -20,11 +20,10 @@ from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from serving.errors import DamagedReleaseError, ServingError, UnfinishedReleaseError
-from serving.lists import LIST_COLUMNS, ROW_GROUP, check_fallback, check_lists, typed_table
+from serving.lists import LIST_COLUMNS, check_fallback, check_lists, parquet_bytes, typed_table
 from serving.manifest import (
     FileEntry,
     Manifest,
@@ -216,10 +215,7 @@ def _sync(path: Path) -> None:
 def _write(folder: Path, path: Path, table: pa.Table) -> None:
     _refuse_sealed(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(
-        path,
-        lambda temp: pq.write_table(table, temp, row_group_size=ROW_GROUP, compression="zstd"),
-    )
+    write_whole(path, lambda temp: temp.write_bytes(parquet_bytes(table)))
 
 
 def _refuse_sealed(folder: Path) -> None:

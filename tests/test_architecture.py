@@ -76,7 +76,7 @@ ONE_DOOR = {  # outside system -> the only files that import it
     "numba": {"recsys/kernels.py"},
     "optuna": {"pipelines/tuning.py"},
     "prometheus_client": {"serving/monitoring.py"},
-    "ray": set(),
+    "ray": {"serving/ray_cluster.py"},
     "redis": {"serving/redis_server.py"},
     "sklearn": {"recsys/lexical.py"},
     "sqlite3": {"serving/sqlite.py"},

@@ -209,3 +209,26 @@ def place(request, tmp_path):
         return tmp_path / "store"
     server = request.getfixturevalue("running_redis")
     return f"unix://{server.socket}?prefix={tmp_path.name}&pointer_s=0&claim_s=1"
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory):
+    """(prepared, work): 150 users in some buckets, small models that learned nothing real."""
+    from benchmarks.look import known
+    from benchmarks.scale import shop as drawn_shop
+    from benchmarks.scale import some_models
+    from pipelines.prepare import prepare
+    from pipelines.recommender import Method
+    from pipelines.stages import Stages
+    from recsys.candidates import CandidateConfig
+    from recsys.schema import DataConfig
+    from serving.parts import Work
+
+    folder = tmp_path_factory.mktemp("shop")
+    events, items = drawn_shop(150, 240, 12)
+    config = DataConfig(bucket_rows=400)
+    prepared = prepare(events, items, folder / "prepared", config, "time")
+    method = Method(prepared.items(), CandidateConfig(), dated=True, exclude_seen=True)
+    snapshot = known(prepared, method, Stages())
+    ranker, heads = some_models(prepared, method, snapshot, trees=10)
+    return prepared, Work(method, snapshot, ranker, heads, prepared.windows.test_end, 10)
