@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.compare import Comparison, Versus
-from pipelines.page import Grid, Page, Picture, Section, in_terminal, write_page
-from pipelines.verdict import (
+from pipelines.compareverdict import (
     METRICS,
     about_run,
     band,
@@ -32,6 +31,7 @@ from pipelines.verdict import (
     user_title,
     verdicts,
 )
+from pipelines.page import Grid, Page, Picture, Section, in_terminal, write_page
 from recsys.comparison import FEWEST_USERS, LEVEL, PERMUTATIONS
 from recsys.dataset import DAY
 
@@ -50,16 +50,16 @@ def said(found: Comparison) -> list[Any]:
 
 def write_comparison(found: Comparison, file: Path, made: datetime) -> None:
     """Write the comparison as one page of HTML with figures."""
-    from pipelines import forest
+    from pipelines import comparefigures as figures
 
     overview = _verdicts(found)
     if len(found.others) > 1:
-        lines = [forest.Line(one.other.run.name, *bounds(one.total), one.verdict != "noise")
+        lines = [figures.Line(one.other.run.name, *bounds(one.total), one.verdict != "noise")
                  for one in found.others]  # fmt: skip
         spread = max((one.seed_spread for one in found.others), default=float("nan"))
         caption = (f"{metric_name(found)} of each run minus that of {found.base.run.name}, with "
                    "95 % intervals over users; grey: may be chance" + band(spread))  # fmt: skip
-        svg = forest.draw_forest(lines, "runs", f"difference in {metric_name(found)}", spread)
+        svg = figures.draw_forest(lines, "runs", f"difference in {metric_name(found)}", spread)
         overview = replace(overview, pictures=(Picture(svg, caption),))
     sections = [overview, _what(found)]
     ordered = sorted(found.others, key=lambda one: -one.total.difference)[:MOST_DETAILED]
@@ -245,19 +245,19 @@ def _method(found: Comparison) -> Section:
 
 def _drawn(found: Comparison, one: Versus, sections: list[Section], key: str) -> list[Section]:
     """Add figures to the sections of one run."""
-    from pipelines import forest
+    from pipelines import comparefigures as figures
 
     slices = [some for some in one.differences if some.value]
-    lines = [forest.Line("all requests", *bounds(one.total), one.total.is_told)]
-    lines += [forest.Line(slice_name(some), *bounds(some), some.is_told) for some in slices]
+    lines = [figures.Line("all requests", *bounds(one.total), one.total.is_told)]
+    lines += [figures.Line(slice_name(some), *bounds(some), some.is_told) for some in slices]
     caption = (f"{metric_name(found)} of {one.other.run.name} minus {found.base.run.name}, with "
                "95 % intervals over users. Green: better, red: worse, grey: may be chance"
                + band(one.seed_spread))  # fmt: skip
-    svg = forest.draw_forest(lines, f"slices{key}", f"difference in {metric_name(found)}",
+    svg = figures.draw_forest(lines, f"slices{key}", f"difference in {metric_name(found)}",
                              one.seed_spread)  # fmt: skip
     gains = one.per_user
     better, worse, same = ((gains > 0).sum(), (gains < 0).sum(), (gains == 0).sum())
-    users = forest.draw_differences(
+    users = figures.draw_differences(
         gains, f"users{key}", f"mean difference in {metric_name(found)}"
     )
     told = (f"{better:,} users are served better, {worse:,} worse; the {same:,} for whom nothing "

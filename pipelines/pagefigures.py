@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from pipelines.comparefigures import Line
+from pipelines.comparefigures import draw_forest as draw_lines
 from pipelines.figures import INK, LINE, PAGE_STYLE, SERIES, SOFT, as_svg, wilson
 
 WIDTH = 6.0  # inches
@@ -37,21 +39,11 @@ def draw_forest(
 
     With `zero` a line marks no difference, and intervals that do not hold 0 are coloured.
     """
-    with _figure(0.9 + ROW * len(rows)) as (figure, axes):
-        for at, (label, value, low, high) in enumerate(rows):
-            sure = not zero or low > 0 or high < 0
-            strong = label == "full" if not zero else sure
-            colour = (SERIES[4] if zero and high < 0 else SERIES[0]) if strong else SERIES[7]
-            axes.plot([low, high], [at, at], color=colour, linewidth=2.4, solid_capstyle="round")
-            axes.plot(value, at, marker="o", color=colour, markersize=7)
-        axes.set_yticks(range(len(rows)), [row[0] for row in rows])
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.grid(visible=True, axis="x")
-        axes.set_xlabel(xlabel)
-        if zero:
-            axes.axvline(0, color=SOFT, linewidth=1.2)
-        return as_svg(figure, name)
+    lines = [
+        Line(label, value, low, high, low > 0 or high < 0 if zero else label == "full")
+        for label, value, low, high in rows
+    ]
+    return draw_lines(lines, name, xlabel, zero=zero, width=WIDTH)
 
 
 def draw_bars(values: Mapping[str, float], name: str, xlabel: str, strong: str = "") -> str:

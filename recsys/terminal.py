@@ -12,8 +12,8 @@ from recsys.errors import out_of_space
 
 # Module -> the extra that brings it, where it is not "train".
 EXTRAS = {
-    "fastapi": "serve", "prometheus_client": "serve", "uvicorn": "serve", "redis": "redis",
-    "ray": "ray", "optuna": "tune", "faiss": "ann",
+    "fastapi": "serve", "httptools": "serve", "prometheus_client": "serve", "uvicorn": "serve",
+    "redis": "redis", "ray": "ray", "optuna": "tune", "faiss": "ann",
 }  # fmt: skip
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks.compare import keep_run, made_up, no_text
 from pipelines.compare import compare_runs
+from pipelines.compareverdict import slice_that_matters
 from pipelines.results import open_results
 from pipelines.settings import RunConfig
 from pipelines.train import train
-from pipelines.verdict import slice_that_matters
 from recsys.comparison import LEVEL
 from recsys.errors import ConfigError
 

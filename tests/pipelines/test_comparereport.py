@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pipelines.compare import compare_runs
 from pipelines.comparereport import said, write_comparison
-from pipelines.verdict import sentence
+from pipelines.compareverdict import sentence
 from recsys.cli import app
 
 MOST_BYTES = 5_000_000

@@ -21,26 +21,31 @@ BETTER, WORSE, UNSURE = SERIES[0], SERIES[4], SERIES[7]
 
 @dataclass(frozen=True)
 class Line:
-    """A difference with its interval."""
+    """A value or difference with its interval."""
 
     label: str
     difference: float
     low: float
     high: float
-    is_told: bool  # apart from chance
+    is_told: bool  # apart from chance, or what the figure is about: in colour
 
 
-def draw_forest(lines: Sequence[Line], name: str, xlabel: str, spread: float = np.nan) -> str:
-    """Draw differences as dots with intervals, the first on top.
+def draw_forest(
+    lines: Sequence[Line], name: str, xlabel: str, spread: float = np.nan, zero: bool = True,
+    width: float = WIDTH,
+) -> str:  # fmt: skip
+    """Draw values as dots with intervals, the first on top.
 
     Args:
         lines: what is drawn; what chance may have made is grey.
         name: of the figure in its page.
         xlabel: what the axis is.
         spread: half the width of a band around 0; NaN = none.
+        zero: whether they are differences: a line marks 0, and numbers have signs.
+        width: inches.
     """
     with rc_context(PAGE_STYLE):
-        figure = Figure(figsize=(WIDTH, 0.95 + ROW * len(lines)), layout="constrained")
+        figure = Figure(figsize=(width, 0.95 + ROW * len(lines)), layout="constrained")
         axes = figure.subplots()
         for at, line in enumerate(lines):
             colour = UNSURE if not line.is_told else BETTER if line.difference > 0 else WORSE
@@ -49,12 +54,13 @@ def draw_forest(lines: Sequence[Line], name: str, xlabel: str, spread: float = n
             axes.plot(line.difference, at, marker="o", color=colour, markersize=7)
         if np.isfinite(spread):
             axes.axvspan(-spread, spread, color=BAND, zorder=0)
-        axes.axvline(0, color=SOFT, linewidth=1.2)
+        if zero:
+            axes.axvline(0, color=SOFT, linewidth=1.2)
+            axes.xaxis.set_major_locator(MaxNLocator(6))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:+g}"))
         axes.set_yticks(range(len(lines)), [line.label for line in lines])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_ylim(len(lines) - 0.4, -0.6)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:+g}"))
         axes.grid(visible=True, axis="x")
         axes.set_axisbelow(True)
         axes.set_xlabel(xlabel)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pipelines.comparefigures import BETTER, UNSURE, WORSE, Line, draw_differences, draw_forest
 from pipelines.figures import PAGE_COLOURS
-from pipelines.forest import BETTER, UNSURE, WORSE, Line, draw_differences, draw_forest
 
 
 def variable(stand_in):

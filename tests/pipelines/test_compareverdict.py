@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from pipelines.compare import compare_runs
-from pipelines.verdict import differs_in, p_said, sentence, slice_name, slice_that_matters, verdicts
+from pipelines.compareverdict import (
+    differs_in,
+    p_said,
+    sentence,
+    slice_name,
+    slice_that_matters,
+    verdicts,
+)
 
 
 @pytest.fixture(scope="module")
