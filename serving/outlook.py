@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 
 from pipelines.settings import RunConfig
 from pipelines.textmodel import Show
@@ -59,13 +60,14 @@ def outlook(config: RunConfig, model_uri: str, as_of: str | None, show: Show) ->
 def measured(job: Job) -> tuple[float, float]:
     """Make the lists of some blocks, one after the other: (seconds, bytes) a user of the last.
 
-    The first ones warm up what is computed once. Nothing is left to make: (0, 0).
+    The first ones warm up what is computed once; a bucket of fewer blocks begins again. Nothing is
+    left to make: (0, 0).
     """
     bucket = next((one for one in left_buckets(job) if len(one.users)), None)
     if bucket is None:
         return 0.0, 0.0
     size, seconds, n_bytes = job.work.method.block_size, 0.0, 0.0
-    for at in range(0, min(len(bucket.users), (BLOCKS + 1) * size), size):
+    for at in islice(cycle(range(0, len(bucket.users), size)), BLOCKS + 1):
         block = replace(bucket, users=bucket.users[at : at + size], ids=bucket.ids[at : at + size])
         began = time.perf_counter()
         part = make_part(job.work, block)
