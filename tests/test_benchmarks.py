@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from rich.console import Console
 
 from benchmarks.curve import result
@@ -25,6 +26,7 @@ from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from recsys.candidates import CandidateConfig
 from recsys.dataset import DAY
+from recsys.encoder import has_bfloat16
 from recsys.schema import DataConfig
 
 pytestmark = pytest.mark.slow
@@ -109,12 +111,13 @@ def test_the_race_has_both_curves_and_says_who_was_first(small_world, tmp_path):
     done, report = bench("race", small_world.folder, tmp_path / "out.json", "--minutes", "0.1",
                          "--every", "0.05", "--png", str(tmp_path / "out.png"))  # fmt: skip
     assert done.returncode == 0, done.stderr
+    near = 1e-2 if has_bfloat16(torch.device("cpu")) else 1e-3  # of the 48 texts' frozen vectors
     for side in ("ours", "sentence-transformers"):
         assert side in done.stdout
         seconds = [point["seconds"] for point in report[side]]
         assert len(seconds) > 1 and seconds == sorted(set(seconds))
         assert all(0 <= point["ndcg_at_10"] <= 1 for point in report[side])
-        assert report[side][0]["ndcg_at_10"] == pytest.approx(report["frozen"], abs=1e-3)
+        assert report[side][0]["ndcg_at_10"] == pytest.approx(report["frozen"], abs=near)
     assert "train, theirs" in done.stderr and "loss" in done.stderr
     best, passed = report["best_of_theirs"], report["ours_passed"]
     if passed is None:

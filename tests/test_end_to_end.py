@@ -27,7 +27,7 @@ from pipelines.textmodel import distinct_texts
 from pipelines.train import train
 from pipelines.windows import Fitted, window_requests
 from recsys.dataset import DAY, concat
-from recsys.encoder import load_encoder, moved_vectors
+from recsys.encoder import has_bfloat16, load_encoder, moved_vectors
 from recsys.errors import ConfigError
 from recsys.ranker import refit_ranker
 from serving.batch import recommend
@@ -244,7 +244,9 @@ def test_sentence_transformers_gives_the_same_vectors(small_world, recommender, 
     texts = ["red rose seeds. garden", "A <b>bold</b> claim, 100 % true", "", "x" * 4000]
     theirs = SentenceTransformer(str(folder / "encoder"), device="cpu").encode(texts)
     ours = moved_vectors(recommender.encoder.encode(texts), recommender.head)
-    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+    # ours are in bfloat16 where the processor multiplies it: three digits
+    near = 5e-3 if has_bfloat16(recommender.encoder.device) else 1e-5
+    np.testing.assert_allclose(theirs, ours, atol=near)
     assert load_file(folder / "encoder/2_Dense/model.safetensors")["linear.weight"].any()
 
 

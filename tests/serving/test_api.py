@@ -230,7 +230,7 @@ def test_whatever_may_be_asked_is_answered_as_described(sealed, store, serving_o
                 statuses[reply.status_code] += 1
 
             ask()
-    assert min(statuses[200], statuses[422]) > 20, statuses
+    assert statuses[200] > 20 and statuses[422] > 5, statuses  # neither side was empty
 
 
 def test_a_redis_that_is_killed_leaves_the_last_known_list_until_it_is_back(
