@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,11 @@ from pipelines.config import changed, load_toml
 from pipelines.lock import locked
 from pipelines.model import at_moment, load_model
 from pipelines.prepared import open_prepared
+from pipelines.run import git_commit
 from pipelines.settings import RunConfig
 from pipelines.tracking import asked_model, find_model
 from pipelines.train import train
-from recsys.errors import RecsysError
+from recsys.errors import ConfigError, RecsysError
 from serving.audience import ALL, bucket_of
 from serving.batch import LISTS, recommend
 from serving.inspection import verify
@@ -107,11 +109,15 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         began = time.perf_counter()
         again = content(job(config, uri, folder / "warm"))
         length_s = time.perf_counter() - began
-        rng, rounds = np.random.default_rng(asked.seed), []
-        while len(rounds) < asked.rounds:
-            place = folder / f"killed-{len(rounds)}"
+        rng, rounds, commit = np.random.default_rng(asked.seed), [], git_commit()
+        for number in count():
+            place = folder / f"killed-{number}"
             one = killed(config, uri, place, float(rng.uniform(0, length_s)), expected)
             rounds += [one] if one else []
+            if git_commit() != commit:  # it is in every plan and manifest
+                raise ConfigError("the commit of the code changed meanwhile; begin again")
+            if len(rounds) == asked.rounds:
+                break
     return {"length_s": length_s, "buckets": len(expected) - 2,
             "left_alone_same": again == expected,
             "rounds": [asdict(one) for one in rounds]}  # fmt: skip
@@ -127,8 +133,8 @@ def described(report: dict[str, Any]) -> Table:
     }
     title = f"{buckets} buckets, a job of {report['length_s']:.1f} s"
     table = Table("what", "of", str(len(rounds)), title=title)
-    for what, count in fell.items():
-        table.add_row("killed", what, str(count))
+    for what, number in fell.items():
+        table.add_row("killed", what, str(number))
     table.add_row("the same bytes", "as left alone", str(sum(one["same"] for one in rounds)))
     most = max(one["again"] for one in rounds)
     table.add_row("buckets made again", f"at most {most} in a job",
