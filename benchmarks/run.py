@@ -20,7 +20,13 @@ SETS = {  # folder -> protocol (ml: users rate in one or two sittings, so time s
 }
 
 
-SYNTHETIC = ("asof", "metrics", "scale")
+SYNTHETIC = {  # module -> arguments
+    "asof": (),
+    "metrics": (),
+    "scale": (),
+    "executors": ("--users", "5000"),
+    "kill": ("--rounds", "20"),
+}
 
 
 def main() -> None:
@@ -43,8 +49,8 @@ def main() -> None:
         folder = ("--data", str(data / name), "--protocol", protocol)
         run("quality", name, *folder, "--run-dir", str(results / name))
         run("joins", f"{name}_joins", *folder, "--run-dir", str(results / name))
-    for module in SYNTHETIC:
-        run(module, module)
+    for module, arguments in SYNTHETIC.items():
+        run(module, module, *arguments)
     sys.exit(int(failed))
 
 
