@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,6 +14,7 @@ from recsys.terminal import say
 
 if TYPE_CHECKING:
     from pipelines.settings import RunConfig
+    from pipelines.tuning import Tuned
 
 
 commands = typer.Typer()
@@ -142,14 +144,9 @@ def ranker(
 ) -> None:
     """Choose the ranker's settings; goes on where it was stopped."""
     settings = run_config(config, set_)
-    from pipelines.lock import at_work
     from pipelines.targets import tune_ranker
 
-    with at_work(settings.run_dir) as show:
-        tuned = tune_ranker(settings, trials, minutes, show)
-    say(*tuned.said())
-    if tuned.stopped:
-        raise typer.Exit(130)
+    _search(tune_ranker, settings, trials, minutes)
 
 
 @tune.command(epilog="Example: recsys tune encoder -c run.toml --trials 30 --minutes 60")
@@ -161,11 +158,19 @@ def encoder(
 ) -> None:
     """Choose how text is learned; goes on where it was stopped."""
     settings = run_config(config, set_)
-    from pipelines.lock import at_work
     from pipelines.targets import tune_encoder
 
+    _search(tune_encoder, settings, trials, minutes)
+
+
+def _search(
+    tuned_by: Callable[..., Tuned], settings: RunConfig, trials: int, minutes: float | None
+) -> None:
+    """Try settings and say what came of it; a search that was stopped ends as Ctrl-C does."""
+    from pipelines.lock import at_work
+
     with at_work(settings.run_dir) as show:
-        tuned = tune_encoder(settings, trials, minutes, show)
+        tuned = tuned_by(settings, trials, minutes, show)
     say(*tuned.said())
     if tuned.stopped:
         raise typer.Exit(130)
