@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -71,7 +72,7 @@ def open_folder(releases: Path, plan: Plan) -> tuple[Path, Plan, str]:
         other = ", ".join(f"{name} was {before[name] or 'none'}, is {asked[name] or 'none'}"
                           for name in asked if asked[name] != before[name])  # fmt: skip
         why = why or f"{found.parent.name} stays unfinished: {other}"
-    return releases / new_release_id(plan.as_of, plan.created_at), plan, why
+    return *_free_folder(releases, plan), why
 
 
 def begin(folder: Path, plan: Plan) -> None:
@@ -109,6 +110,14 @@ def made(folder: Path, n_buckets: int) -> tuple[frozenset[int], int]:
 def finish(folder: Path) -> None:
     """Remove the records of a sealed release: its manifest has them all."""
     shutil.rmtree(folder / DONE, ignore_errors=True)
+
+
+def _free_folder(releases: Path, plan: Plan) -> tuple[Path, Plan]:
+    """Name a folder that is not there yet: jobs begun in the same second go a second apart."""
+    while (folder := releases / new_release_id(plan.as_of, plan.created_at)).exists():
+        later = datetime.fromisoformat(plan.created_at) + timedelta(seconds=1)
+        plan = plan.model_copy(update={"created_at": later.isoformat(timespec="seconds")})
+    return folder, plan
 
 
 def _record_path(folder: Path, number: int) -> Path:

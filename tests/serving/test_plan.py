@@ -106,3 +106,11 @@ def test_going_on_clears_what_was_half_written_and_finishing_the_records(begun):
     finish(begun)
     names = {path.relative_to(begun) for path in begun.rglob("*") if path.is_file()}
     assert names == {Path("plan.json"), *(Path(f"lists/part-0000{at}.parquet") for at in (0, 2))}
+
+
+def test_another_plan_of_the_same_second_gets_a_folder_of_its_own(begun):
+    asked = PLAN.model_copy(update={"k": 7})
+    folder, plan, _ = open_folder(begun.parent, asked)
+    assert folder != begun and not folder.exists()
+    assert plan == asked.model_copy(update={"created_at": "2026-08-20T03:00:01+00:00"})
+    assert folder.name.endswith("20260820T030001Z")
