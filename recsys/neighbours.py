@@ -131,9 +131,11 @@ def cosine_neighbours(users: sparse.csr_matrix, keep: int) -> Neighbours:
     Source: Deshpande and Karypis, "Item-based top-N recommendation algorithms" (TOIS 2004). With
     binary entries: cos(i, j) = |users of both| / sqrt(|users of i| |users of j|).
     """
-    norm = np.sqrt(np.asarray(users.multiply(users).sum(0)).ravel())
-    users = users @ sparse.diags(np.divide(1, norm, where=norm > 0, out=np.zeros(len(norm))))
-    users = users.astype(np.float32).tocsr()
+    squares = np.bincount(users.indices, np.square(users.data), users.shape[1])
+    norm = np.sqrt(squares)
+    scale = np.divide(1, norm, where=norm > 0, out=np.zeros(len(norm)))
+    values = (users.data * scale[users.indices]).astype(np.float32)
+    users = sparse.csr_matrix((values, users.indices, users.indptr), users.shape)
     items = users.T.tocsr()
 
     def chunk(cut: tuple[int, int]) -> Neighbours:

@@ -97,7 +97,7 @@ def ease_neighbours(
 
 def _by_items(users: sparse.csr_matrix, ridge: float) -> Iterator[np.ndarray]:
     """Yield the rows of B, CHUNK_ROWS at a time; work n_items^3."""
-    gram = torch.from_numpy((users.T @ users).toarray())
+    gram = torch.from_numpy(_in_common(users))
     factor = _factor(gram, ridge, "items")
     del gram  # two dense matrices at once, not three
     inverse = torch.cholesky_inverse(factor)
@@ -106,6 +106,18 @@ def _by_items(users: sparse.csr_matrix, ridge: float) -> Iterator[np.ndarray]:
     inverse.fill_diagonal_(0)
     for at in range(0, len(scale), CHUNK_ROWS):
         yield (inverse[at : at + CHUNK_ROWS] / -scale).numpy()
+
+
+def _in_common(users: sparse.csr_matrix) -> np.ndarray:
+    """Return how many users took both of two items, (n_items, n_items) float32.
+
+    Some rows at a time: the sparse product of all of them is as large as the dense one.
+    """
+    items, n_items = users.T.tocsr(), users.shape[1]
+    table = np.empty((n_items, n_items), np.float32)
+    for at in range(0, n_items, CHUNK_ROWS):
+        table[at : at + CHUNK_ROWS] = (items[at : at + CHUNK_ROWS] @ users).toarray()
+    return table
 
 
 def _by_users(users: sparse.csr_matrix, ridge: float) -> Iterator[np.ndarray]:

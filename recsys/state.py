@@ -12,14 +12,13 @@ from functools import cached_property
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import sparse
 
-from recsys.asof import new_days, returns_by_key
+from recsys.asof import returns_by_key
+from recsys.covisitation import PairSums, pairs_of
 from recsys.dataset import DAY, Log
-from recsys.neighbours import Neighbours, keep_strongest
+from recsys.neighbours import Neighbours
 
 WINDOWS_DAYS = (7, 28, 91)
-SCALED_ROWS = 4096  # whose pairs are divided at once
 LATELY_DAYS = 7.0  # half-life of an event in `ItemState.lately`
 
 
@@ -96,29 +95,26 @@ def state_at(
     sums = np.zeros((9 + len(WINDOWS_DAYS), n_items))
     price = np.zeros((2, n_items))
     first, last = np.full(n_items, np.inf), np.full(n_items, -np.inf)
-    pairs = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
-    for log in logs:
-        past = log.before(as_of)
-        taken = past.keep(past.grade > 0)
-        sums += _counts(past, taken, as_of, n_items, dated, config)
-        paid = np.isfinite(taken.price)
-        paid_item, paid_price = taken.item[paid], taken.price[paid].astype(float)
-        price[0] += np.bincount(paid_item, paid_price, minlength=n_items)
-        price[1] += np.bincount(paid_item, minlength=n_items)
-        np.minimum.at(first, taken.item, taken.moment)
-        np.maximum.at(last, taken.item, taken.moment)
-        pairs = pairs + _pairs(taken, as_of, n_items, dated, config)
+    with PairSums(n_items) as pairs:
+        for log in logs:
+            past = log.before(as_of)
+            taken = past.keep(past.grade > 0)
+            sums += _counts(past, taken, as_of, n_items, dated, config)
+            paid = np.isfinite(taken.price)
+            paid_item, paid_price = taken.item[paid], taken.price[paid].astype(float)
+            price[0] += np.bincount(paid_item, paid_price, minlength=n_items)
+            price[1] += np.bincount(paid_item, minlength=n_items)
+            np.minimum.at(first, taken.item, taken.moment)
+            np.maximum.at(last, taken.item, taken.moment)
+            pairs.add(pairs_of(taken, as_of, n_items, dated, config))
+        follows, precedes = pairs.neighbours(config.neighbours)
     with np.errstate(invalid="ignore"):
         mean_price = price[0] / price[1]
     count, users, repeaters, bought, negative, popularity, lately, gap_days, gaps = sums[:9]
-    scaled = _scale(pairs)
-    del pairs
     return ItemState(
         as_of, count, users, repeaters, bought, negative, sums[9:], popularity, lately,
         np.where(count > 0, first, np.nan), np.where(count > 0, last, np.nan), mean_price,
-        gap_days, gaps,
-        keep_strongest(scaled, config.neighbours),
-        keep_strongest(scaled.T.tocsr(), config.neighbours),
+        gap_days, gaps, follows, precedes,
     )  # fmt: skip
 
 
@@ -145,46 +141,3 @@ def _counts(
     for window in WINDOWS_DAYS:
         rows.append(np.bincount(taken.item[days <= window], minlength=n_items) * float(dated))
     return np.array(rows)
-
-
-def _pairs(
-    taken: Log, as_of: int, n_items: int, dated: bool, config: StateConfig
-) -> sparse.csr_matrix:
-    """Weigh each (earlier item, later item) of a user by distance and age; one basket both ways."""
-    row, unit = taken.row, DAY if dated else 1
-    day = taken.moment // unit
-    number = np.cumsum(new_days(row, day))
-    days = (as_of - taken.moment) / DAY if dated else np.zeros(len(taken))
-    fresh = 0.5 ** (days / config.pair_days)
-    total = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
-    for step in range(1, config.pair_distance + 1):
-        left = np.flatnonzero(row[:-step] == row[step:])
-        right = left + step
-        use = taken.item[left] != taken.item[right]
-        left, right = left[use], right[use]
-        apart = number[right] - number[left]
-        weight = config.pair_decay ** np.maximum(apart - 1, 0) * fresh[right]
-        ends = taken.item[left], taken.item[right]
-        total = total + sparse.csr_matrix((weight, ends), (n_items, n_items))
-        same = apart == 0
-        back = (taken.item[right[same]], taken.item[left[same]])
-        total = total + sparse.csr_matrix((weight[same], back), (n_items, n_items))
-    return total
-
-
-def _scale(pairs: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Divide each pair by the geometric mean of how often its two ends pair at all; float32.
-
-    Some rows at a time, beside the pairs themselves: of a large log these are most of the memory.
-    """
-    with np.errstate(divide="ignore"):
-        left = 1.0 / np.sqrt(np.asarray(pairs.sum(1)).ravel())
-        right = 1.0 / np.sqrt(np.asarray(pairs.sum(0)).ravel())
-    left[np.isinf(left)] = right[np.isinf(right)] = 0.0
-    scaled, counts = np.empty(pairs.nnz, np.float32), np.diff(pairs.indptr)
-    for first in range(0, len(counts), SCALED_ROWS):
-        rows = slice(first, first + SCALED_ROWS)
-        low, high = pairs.indptr[first], pairs.indptr[min(first + SCALED_ROWS, len(counts))]
-        both = np.repeat(left[rows], counts[rows]) * right[pairs.indices[low:high]]
-        scaled[low:high] = pairs.data[low:high] * both
-    return sparse.csr_matrix((scaled, pairs.indices, pairs.indptr), pairs.shape)
