@@ -19,7 +19,9 @@ from pydantic import BaseModel
 
 from serving.errors import DamagedReleaseError
 
-ROW_GROUP = 65_536  # rows: what one step of writing or reading holds in memory
+ROW_GROUP = 1 << 19  # rows: what one step of writing or packing holds in memory
+STEP_ROWS = 1 << 16  # what one step of looking at lists holds
+DICTIONARY_BYTES = 1 << 24  # of a column's distinct texts in a row group: item ids of a million
 LIST_COLUMNS = (
     "user_id", "rank", "item_id", "score", "probability", "source", "reason", "drivers",
 )  # fmt: skip
@@ -62,7 +64,7 @@ class Counts(BaseModel, frozen=True, extra="forbid"):
 
 
 def iter_lists(
-    part: Path, rows: int = ROW_GROUP, coded: Sequence[str] = (), columns: list[str] | None = None
+    part: Path, rows: int = STEP_ROWS, coded: Sequence[str] = (), columns: list[str] | None = None
 ) -> Iterator[pa.Table]:
     """Yield a part as tables of about `rows` rows that never cut a user's list in two.
 
@@ -77,7 +79,7 @@ def iter_lists(
         for batch in file.iter_batches(batch_size=rows, columns=columns):
             table = pa.Table.from_batches([batch])
             table = table if carry is None else pa.concat_tables([carry, table])
-            users = table["user_id"]
+            users = _codes(table["user_id"].combine_chunks())
             cut = pc.index(users, users[-1]).as_py()  # the last list may go on in the next batch
             if cut:
                 yield table.slice(0, cut).combine_chunks()
@@ -88,8 +90,14 @@ def iter_lists(
 
 def list_starts(users: pa.Array[Any]) -> pa.Array[Any]:
     """Find the row at which each list begins: (n_lists,) uint64; `users` has at least one row."""
-    changes = pc.not_equal(users[1:], users[:-1])
+    codes = _codes(users)
+    changes = pc.not_equal(codes[1:], codes[:-1])
     return pc.indices_nonzero(pa.concat_arrays([pa.array([True]), changes]))
+
+
+def _codes(users: pa.Array[Any]) -> pa.Array[Any]:
+    """Return what differs where users differ: numbers, where they were read as a dictionary."""
+    return users.indices if isinstance(users, pa.DictionaryArray) else users
 
 
 def listed_twice(table: pa.Table) -> pa.Table:
@@ -118,7 +126,8 @@ def typed_table(table: pa.Table, columns: tuple[str, ...], where: str) -> pa.Tab
 def parquet_bytes(table: pa.Table) -> pa.Buffer:
     """Return the file that holds a part or a fallback list."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
+    pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd",
+                   dictionary_pagesize_limit=DICTIONARY_BYTES)  # fmt: skip
     return sink.getvalue()
 
 

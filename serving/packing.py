@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute
@@ -32,12 +32,15 @@ from serving.unpacking import (
 )
 
 ROWS = 1 << 19  # that are packed at a time
-CODED = ("item_id", "source", "reason", "drivers")  # texts that repeat
+CODED = ("user_id", "item_id", "source", "reason", "drivers")  # texts that repeat
+COLUMNS = [*CODED, "score", "probability"]
+FALLBACK = "fallback.parquet"
 SPAN = 65_534  # steps of a score in its list; rounding its two ends may add one
 MOST = 2**31 - 2  # of the base of a list's scores
 LOOKED_AT = 10_000  # distinct reasons that are asked how they begin
 ALIKE = 100  # so many must begin alike to share a head
 MOST_HEADS = 255
+Made = TypeVar("Made")
 Column = Any  # a pa.Array; typed, it could not be told from its dictionary
 pc: Any = pyarrow.compute  # its stubs know no plain numbers among the arguments
 
@@ -45,30 +48,35 @@ pc: Any = pyarrow.compute  # its stubs know no plain numbers among the arguments
 def packed_lists(
     packer: Packer, release_folder: Path, manifest: Manifest
 ) -> Iterator[tuple[list[str], list[bytes]]]:
-    """Yield users' keys and their packed lists, batch after batch; the next is made meanwhile."""
-    with ThreadPoolExecutor(1) as ahead:
-        waiting: Future[tuple[list[str], list[bytes]]] | None = None
-        for entry in manifest.files:
-            if entry.path == "fallback.parquet":
-                continue
-            for table in iter_lists(release_folder / entry.path, ROWS, CODED):
-                made, waiting = waiting, ahead.submit(_packed, packer, table)
-                if made is not None:
-                    yield made.result()
-        if waiting is not None:
-            yield waiting.result()
+    """Yield users' keys and their packed lists, batch after batch.
+
+    Meanwhile the next batch is packed, and the one after that is read.
+    """
+    parts = [release_folder / one.path for one in manifest.files if one.path != FALLBACK]
+    tables = _ahead(table for part in parts for table in iter_lists(part, ROWS, CODED, COLUMNS))
+    yield from _ahead(_packed(packer, table) for table in tables)
 
 
 def packed_fallback(packer: Packer, release_folder: Path) -> bytes:
     """Pack the list for everyone."""
-    [packed] = packer.pack(pq.read_table(release_folder / "fallback.parquet")).to_pylist()
+    [packed] = packer.pack(pq.read_table(release_folder / FALLBACK)).to_pylist()
     return bytes(packed)
+
+
+def _ahead(made: Iterator[Made]) -> Iterator[Made]:
+    """Yield what an iterator makes; a thread of its own makes the next one meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(next, made, None)
+        while (one := waiting.result()) is not None:
+            waiting = thread.submit(next, made, None)
+            yield one
 
 
 def _packed(packer: Packer, table: pa.Table) -> tuple[list[str], list[bytes]]:
     users: Column = table["user_id"].combine_chunks()
-    keys = users.take(list_starts(users)).cast(pa.string())
-    return keys.to_pylist(), packer.pack(table).to_pylist()
+    offsets = list_offsets(users)
+    keys = users.take(offsets[:-1]).cast(pa.string())
+    return keys.to_pylist(), packer.pack(table, offsets).to_pylist()
 
 
 class Packer:
@@ -86,14 +94,16 @@ class Packer:
         self._sources, self._drivers = Numbered(), Numbered()
         self._heads: list[str] | None = None
 
-    def pack(self, table: pa.Table) -> Column:
+    def pack(self, table: pa.Table, offsets: Column | None = None) -> Column:
         """Pack whole lists: (n_lists,) binary, in their order.
 
         Args:
-            table: `serving.lists.LIST_COLUMNS`; without user_id it is one list.
+            table: `serving.lists.LIST_COLUMNS`.
+            offsets: `list_offsets`; None = the table is one list.
         """
         column = {name: table[name].combine_chunks() for name in table.column_names}
-        offsets = list_offsets(column.get("user_id"), len(table))
+        if offsets is None:
+            offsets = pa.array([0, len(table)], pa.int32())
         items = self._items.numbers(column["item_id"]).cast(pa.uint32())
         tags = self._tag(column["source"], column["drivers"])
         reasons = self._reason(column["reason"])
@@ -173,10 +183,10 @@ class Numbered:
         return [] if self._values is None else self._values.to_pylist()
 
 
-def list_offsets(users: Column | None, n_rows: int) -> Column:
+def list_offsets(users: Column) -> Column:
     """Find where each list begins and the last one ends: (n_lists + 1,) int32."""
-    starts = pa.array([0], pa.int32()) if users is None else list_starts(users).cast(pa.int32())
-    return pa.concat_arrays([starts, pa.array([n_rows], pa.int32())])
+    starts = list_starts(users).cast(pa.int32())
+    return pa.concat_arrays([starts, pa.array([len(users)], pa.int32())])
 
 
 def heads_of(reasons: list[str]) -> list[str]:

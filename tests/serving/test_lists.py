@@ -27,13 +27,14 @@ def fallback(ranks, items):
     return columns.drop_columns("user_id")
 
 
-def test_lists_are_never_cut(tmp_path):
+@pytest.mark.parametrize("coded", [(), ("user_id", "item_id")])
+def test_lists_are_never_cut(tmp_path, coded):
     path, users = tmp_path / "part.parquet", ["a"] * 5 + ["b"] + ["c"] * 4 + ["d"] * 2
     ranks = [1, 2, 3, 4, 5, 1, 1, 2, 3, 4, 1, 2]
     table = rows(users, ranks, [f"i{rank}" for rank in ranks])
     pq.write_table(table, path)
     for size in range(1, len(users) + 1):
-        found = list(iter_lists(path, size))
+        found = list(iter_lists(path, size, coded))
         assert pa.concat_tables(found).to_pylist() == table.to_pylist()
         assert all(found[i]["user_id"][-1] != found[i + 1]["user_id"][0]
                    for i in range(len(found) - 1))  # fmt: skip
@@ -42,6 +43,7 @@ def test_lists_are_never_cut(tmp_path):
 
 def test_a_list_starts_where_the_user_changes():
     assert list_starts(pa.array(["a", "a", "b", "c", "c"])).to_pylist() == [0, 2, 3]
+    assert list_starts(pa.array(["a", "a", "b"]).dictionary_encode()).to_pylist() == [0, 2]
     assert list_starts(pa.array([7])).to_pylist() == [0]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.lists import COLUMN_TYPES
-from serving.packing import ALIKE, Numbered, Packer, heads_of
+from serving.packing import ALIKE, Numbered, Packer, heads_of, list_offsets
 from serving.unpacking import CHANCES, unpack
 
 LEAST = CHANCES[1]
@@ -41,7 +41,8 @@ def near(found, score, lowest, highest):
 @given(lists=st.dictionaries(TEXTS, ROWS, min_size=1, max_size=3))
 def test_lists_come_back(narrow, lists):
     packer = Packer(*narrow)
-    packed = packer.pack(table_of(lists)).to_pylist()
+    table = table_of(lists)
+    packed = packer.pack(table, list_offsets(table["user_id"].combine_chunks())).to_pylist()
     words = packer.words()
     for user, one in zip(sorted(lists), packed, strict=True):
         rows, found = lists[user], unpack(one, words)

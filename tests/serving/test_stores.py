@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from serving.errors import DamagedReleaseError, NoReleaseError, ServingError, StoreBusyError
-from serving.lists import ROW_GROUP
+from serving.lists import STEP_ROWS
 from serving.publish import publish
 from serving.release import write_part
 from serving.stores import LoadedRelease, open_reader, open_store
@@ -48,8 +48,8 @@ def test_every_list_comes_back_as_it_was_written(sealed, place, lists, fallback,
 
 def test_lists_across_the_border_of_a_batch_are_whole(sealed, place):
     length = 7
-    lists = {user: list(range(user, user + length)) for user in range(ROW_GROUP // length + 100)}
-    assert ROW_GROUP % length  # or no list would cross
+    lists = {user: list(range(user, user + length)) for user in range(STEP_ROWS // length + 100)}
+    assert STEP_ROWS % length  # or no list would cross
     publish(sealed("r1", lists=lists, fallback=[1], parts=1), place)
     with open_reader(place) as reader:
         found = reader.read(list(lists)).lists
