@@ -1,21 +1,15 @@
 """The pyfunc makes the batch job's lists, on any machine, at any moment, over HTTP too."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import httpx
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.served import answer, served
 from pipelines import tracking
 from pipelines.config import load_toml
 from pipelines.pyfunc import COLUMNS, PyfuncRecommender
@@ -122,44 +116,15 @@ def test_what_cannot_be_answered_is_said_in_words(model, tmp_path):
         model.predict(pd.DataFrame({"user_id": ["u/3"]}), {"as_of": "yesterday"})
 
 
-def asked_over_http(url, users):
-    body = {"dataframe_records": [{"user_id": one} for one in users], "params": {"k": 10}}
-    answer = httpx.post(f"{url}/invocations", json=body, timeout=60)
-    assert answer.status_code == 200, answer.text
-    return pd.DataFrame(answer.json()["predictions"])
-
-
 def test_mlflow_serves_the_lists_over_http(small_world, tmp_path):
     """A real `mlflow models serve`, from an empty folder; it needs no data beside the model."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    env |= {"MLFLOW_TRACKING_URI": small_world.config.tracking_uri,
-            "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}  # fmt: skip
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m",
-               "models:/recommender@champion", "--env-manager", "local", "-p", str(port),
-               "--workers", "1"]  # fmt: skip
     expected = released(small_world.config, tmp_path)
     asked = expected["user_id"].unique()[:20].tolist()
-    with (tmp_path / "said").open("w") as said:
-        server = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=said, stderr=said,
-                                  start_new_session=True)  # fmt: skip
-    try:
-        url = f"http://127.0.0.1:{port}"
-        until = time.monotonic() + 240
-        while server.poll() is None and time.monotonic() < until:
-            try:
-                httpx.get(f"{url}/ping", timeout=5).raise_for_status()
-                break
-            except httpx.HTTPError:
-                time.sleep(0.5)
-        found = asked_over_http(url, asked)
+    champion, tracked = "models:/recommender@champion", small_world.config.tracking_uri
+    with served(champion, tracked, tmp_path) as (url, _):
+        found = answer(url, asked, 10)
         assert_same(found.astype({"score": np.float32}), of_users(expected, asked))
         assert not found["is_fallback"].any()
-        mixed = asked_over_http(url, ["nobody", asked[0]])
+        mixed = answer(url, ["nobody", asked[0]], 10)
         assert mixed["user_id"].tolist() == ["nobody"] * 10 + [asked[0]] * 10
         assert mixed["is_fallback"].tolist() == [True] * 10 + [False] * 10
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(30)
