@@ -31,7 +31,7 @@ from recsys.offer import Offer
 from recsys.ranker import Ranker, Scorer
 from recsys.related import Related
 from recsys.retrieval import BETWEEN, REQUESTS, Shelves, retrieve, shelve
-from recsys.scores import LookedUp, Tables
+from recsys.scores import Scored
 from recsys.sources import HAS_TO_SCORE, View, source_scores
 from recsys.state import ItemState
 from recsys.threads import in_threads
@@ -89,7 +89,7 @@ class Block:
     user: np.ndarray  # (n_requests,) int64
     moment: np.ndarray  # (n_requests,) int64
     past: Past
-    scores: Tables | LookedUp  # source -> (n_requests, n_items) float32, -inf = not allowed
+    scores: Scored  # source -> (n_requests, n_items) float32, -inf = not allowed
     candidates: Candidates
 
 
@@ -151,19 +151,21 @@ def look(
     offer, sources = Offer(method.items, moment, only, seen), source_scores(view)
     quotas = {name: getattr(method.candidates, name, 0) for name in sources}
     cold = np.bincount(past.request, past.grade > 0, minlength=len(past.total)) == 0
+    scored = Scored(sources, offer, keep=not method.is_wide)
     if snapshot.shelves is not None:
-        found = LookedUp(sources, offer)
         candidates = retrieve(sources, quotas, HAS_TO_SCORE, offer, snapshot.shelves,
-                              snapshot.state.popularity_place, cold, found.at)  # fmt: skip
-        return Block(user, moment, past, found, candidates)
-    tables = Tables({name: offer.mask(scores.dense()) for name, scores in sources.items()})
-    order_by = _text_order(tables, snapshot.texts, cold)
-    candidates = merge_candidates(tables, quotas, HAS_TO_SCORE, order_by)
-    return Block(user, moment, past, tables, candidates)
+                              snapshot.state.popularity_place, cold, scored.at)  # fmt: skip
+    else:
+        order_by = _text_order(scored, [name for name in sources if quotas[name]],
+                               snapshot.texts, cold)  # fmt: skip
+        candidates = merge_candidates(scored, quotas, HAS_TO_SCORE, order_by, scored.at)
+    return Block(user, moment, past, scored, candidates)
 
 
-def _text_order(scores: Tables, texts: TextModel, cold: np.ndarray) -> dict[str, np.ndarray]:
-    """Order items for the text sources: popularity decides between items that share a text.
+def _text_order(
+    scores: Scored, names: Sequence[str], texts: TextModel, cold: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Order items for the text sources of `names`: popularity decides where items share a text.
 
     Text finds nothing for users who took nothing, `cold` (n_requests,) bool: they have no vector.
     """
@@ -171,7 +173,7 @@ def _text_order(scores: Tables, texts: TextModel, cold: np.ndarray) -> dict[str,
     if not shared and not cold.any():
         return {}
     between = BETWEEN * scores["popularity"] if shared else 0.0
-    order = {name: scores[name] + between for name in TEXT_SOURCES if name in scores}
+    order = {name: scores[name] + between for name in TEXT_SOURCES if name in names}
     for name, values in order.items():
         values[cold] = -np.inf
         if name in HAS_TO_SCORE:

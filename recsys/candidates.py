@@ -177,6 +177,7 @@ def merge_candidates(
     quotas: Mapping[str, int],
     least: Mapping[str, float],
     order_by: Mapping[str, np.ndarray] | None = None,
+    scores_at: ScoresAt | None = None,
 ) -> Candidates:
     """Take the best of each source and merge them.
 
@@ -186,17 +187,18 @@ def merge_candidates(
         least: source -> a score must be above this to count as found (a neighbour source has
             nothing to say about an item with strength 0); -inf where absent.
         order_by: source -> other scores to choose its best by, where its own tie too much.
+        scores_at: looks pairs up in every source; None = in `scores`.
     """
-    n_items, found = next(iter(scores.values())).shape[1], {}
-    for name, values in scores.items():
-        if not quotas[name]:
-            continue
-        items, best = top_items((order_by or {}).get(name, values), quotas[name])
+    n_items, found = 0, {}
+    for name in (name for name in scores if quotas[name]):
+        values = (order_by or {}).get(name, scores[name])
+        items, best = top_items(values, quotas[name])
+        n_items = values.shape[1]
         request, place = np.nonzero(best > least.get(name, -np.inf))
         found[name] = (request * n_items + items[request, place], place + 1)
-    return union(found, n_items, lambda request, item: {
+    return union(found, n_items, scores_at or (lambda request, item: {
         name: values[request, item] for name, values in scores.items()
-    })  # fmt: skip
+    }))  # fmt: skip
 
 
 def union(

@@ -66,6 +66,28 @@ def _add_products(
                 of_row[columns[entry]] += weighs * strength[entry]
 
 
+def _look_up_products(
+    indptr: np.ndarray, indices: np.ndarray, weight: np.ndarray, starts: np.ndarray,
+    columns: np.ndarray, strength: np.ndarray, row: np.ndarray, column: np.ndarray,
+    of_row: np.ndarray, found: np.ndarray,
+) -> None:  # fmt: skip
+    """Write the same product at some places to `found`, by way of `of_row` (n_columns,), all 0."""
+    current = -1
+    for place in range(len(row)):
+        if row[place] != current:
+            if current >= 0:
+                for at in range(indptr[current], indptr[current + 1]):
+                    own = indices[at]
+                    for entry in range(starts[own], starts[own + 1]):
+                        of_row[columns[entry]] = 0.0
+            current = row[place]
+            for at in range(indptr[current], indptr[current + 1]):
+                own, weighs = indices[at], weight[at]
+                for entry in range(starts[own], starts[own + 1]):
+                    of_row[columns[entry]] += weighs * strength[entry]
+        found[place] = of_row[column[place]]
+
+
 def _compiled(loop: Callable[..., None]) -> Callable[..., None]:
     """Have a loop compiled, and kept where that can be; other threads run beside it."""
     try:
@@ -75,4 +97,5 @@ def _compiled(loop: Callable[..., None]) -> Callable[..., None]:
     return kept
 
 
-sum_leaves, add_products = _compiled(_sum_leaves), _compiled(_add_products)
+sum_leaves = _compiled(_sum_leaves)
+add_products, look_up_products = _compiled(_add_products), _compiled(_look_up_products)

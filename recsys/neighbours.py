@@ -56,10 +56,28 @@ def dense_product(weights: sparse.csr_matrix, strengths: Neighbours) -> np.ndarr
     from recsys.kernels import add_products
 
     table = np.zeros((weights.shape[0], strengths.shape[1]), np.float32)
-    add_products(weights.indptr, weights.indices, weights.data.astype(np.float32, copy=False),
-                 strengths.indptr, strengths.indices,
-                 strengths.data.astype(np.float32, copy=False), table)  # fmt: skip
+    add_products(*_by_rows(weights), *_by_rows(strengths), table)
     return table
+
+
+def product_at(
+    weights: sparse.csr_matrix, strengths: Neighbours, row: np.ndarray, column: np.ndarray
+) -> np.ndarray:
+    """Return the product at some places, (n_places,) float32: the same sums without the table.
+
+    Places of one row are best side by side: for each run of them the row is summed once.
+    """
+    from recsys.kernels import look_up_products
+
+    found, of_row = np.empty(len(row), np.float32), np.zeros(strengths.shape[1], np.float32)
+    look_up_products(*_by_rows(weights), *_by_rows(strengths), row.astype(np.int64, copy=False),
+                     column.astype(np.int64, copy=False), of_row, found)  # fmt: skip
+    return found
+
+
+def _by_rows(matrix: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return indptr, indices and values (float32), as the compiled loops take them."""
+    return matrix.indptr, matrix.indices, matrix.data.astype(np.float32, copy=False)
 
 
 def _keys(values: np.ndarray, columns: np.ndarray) -> np.ndarray:

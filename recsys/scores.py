@@ -9,7 +9,7 @@ are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, TypeAlias
 
@@ -19,7 +19,7 @@ from scipy import sparse
 
 from recsys.candidates import items_of_texts, text_scores
 from recsys.index import TextIndex
-from recsys.neighbours import dense_product
+from recsys.neighbours import dense_product, product_at
 from recsys.offer import Offer
 
 PAIRS_AT_ONCE = 8192  # whose vectors lie beside each other, in the cache
@@ -65,13 +65,14 @@ class Listed:
         column = item if self.text_of_item is None else self.text_of_item[item]
         if not len(request):  # of no pair SciPy makes a matrix
             return np.zeros(0, np.float32)
-        found = self._ordered[request, column]
-        return np.asarray(found, dtype=np.float32).ravel()
+        if self.strengths is not None:
+            return product_at(self.weights, self.strengths, request, column)
+        return np.asarray(self._ordered[request, column], dtype=np.float32).ravel()
 
     @cached_property
     def _ordered(self) -> sparse.csr_matrix:
-        """The entries, columns ascending, to be searched by halving."""
-        return self.entries.sorted_indices()
+        """The weights, columns ascending, to be searched by halving."""
+        return self.weights.sorted_indices()
 
 
 @dataclass(frozen=True)
@@ -173,29 +174,33 @@ class Shares:
 InParts: TypeAlias = Products | NewOnly | Shares
 
 
-class Tables(dict[str, np.ndarray]):
-    """Every source's scores (n_requests, n_items) float32, -inf = must not be listed."""
-
-    def at(self, request: np.ndarray, item: np.ndarray) -> dict[str, np.ndarray]:
-        """Return every source's score of some pairs, (n_pairs,) each."""
-        return {name: table[request, item] for name, table in self.items()}
-
-
 @dataclass(frozen=True, eq=False)
-class LookedUp(Mapping[str, np.ndarray]):
-    """The same without the tables: pairs are looked up, and a table is made when asked for."""
+class Scored(Mapping[str, np.ndarray]):
+    """Every source's scores (n_requests, n_items) float32, -inf = must not be listed.
+
+    A table is made when it is asked for, and kept where it may be asked for again; pairs are looked
+    up in it where there is one, and in the source itself where there is none.
+    """
 
     sources: Mapping[str, Scores]
     offer: Offer
+    keep: bool  # tables; of a large catalogue none
+    _tables: dict[str, np.ndarray] = field(default_factory=dict)
 
     def at(self, request: np.ndarray, item: np.ndarray) -> dict[str, np.ndarray]:
         """Return every source's score of some pairs, (n_pairs,) each."""
         allowed = self.offer.allows(request, item)
-        return {name: np.where(allowed, scores.at(request, item), np.float32(-np.inf))
+        return {name: self._tables[name][request, item] if name in self._tables
+                else np.where(allowed, scores.at(request, item), np.float32(-np.inf))
                 for name, scores in self.sources.items()}  # fmt: skip
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.offer.mask(self.sources[name].dense())
+        table = self._tables.get(name)
+        if table is None:
+            table = self.offer.mask(self.sources[name].dense())
+            if self.keep:
+                self._tables[name] = table
+        return table
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.sources)

@@ -10,6 +10,7 @@ from recsys.neighbours import (
     dense_product,
     keep_strongest,
     nearest_rows,
+    product_at,
     taken_matrix,
 )
 
@@ -131,3 +132,5 @@ def test_a_product_as_a_table_is_the_sparse_product_to_the_last_bit():
     assert table.dtype == np.float32 and (table > 0).mean() > 0.5
     np.testing.assert_array_equal(table, (weights @ strengths).toarray())
     np.testing.assert_array_equal(dense_product(weights[:0], strengths), np.zeros((0, 90)))
+    row, column = rng.integers(0, 70, 500), rng.integers(0, 90, 500)  # from row to row and back
+    np.testing.assert_array_equal(product_at(weights, strengths, row, column), table[row, column])

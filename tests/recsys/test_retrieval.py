@@ -12,7 +12,7 @@ from recsys.candidates import TEXT_SOURCES, merge_candidates
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, Items
 from recsys.offer import Offer
 from recsys.retrieval import BETWEEN, retrieve, shelve
-from recsys.scores import Alike, Listed, LookedUp, NewOnly, Products, Shares, Tables
+from recsys.scores import Alike, Listed, NewOnly, Products, Scored, Shares
 
 N_REQUESTS, N_ITEMS, DIM = 12, 150, 4
 A_LITTLE = 2.0**-15  # less than popularity adds, and exact in a float32
@@ -92,12 +92,12 @@ def world(seed, shared, limits, index=False, n_items=N_ITEMS, n_requests=N_REQUE
 
 
 def retrieved(sources, offer, shelves, popularity, cold):
-    looked_up = LookedUp(sources, offer)
+    looked_up = Scored(sources, offer, keep=False)
     return retrieve(sources, QUOTAS, LEAST, offer, shelves, popularity, cold, looked_up.at)
 
 
 def scored_whole(sources, offer, shelves, popularity, cold):
-    tables = Tables({name: offer.mask(scores.dense()) for name, scores in sources.items()})
+    tables = Scored(sources, offer, keep=True)
     order = {}
     for name in TEXT_SOURCES & tables.keys():
         between = BETWEEN * popularity if shelves.shared else 0

@@ -7,7 +7,7 @@ from scipy import sparse
 from recsys.candidates import items_of_texts
 from recsys.dataset import ALWAYS_FROM, ALWAYS_UNTIL, Items
 from recsys.offer import Offer
-from recsys.scores import PAIRS_AT_ONCE, Alike, Listed, LookedUp, NewOnly, Products, Shares, Tables
+from recsys.scores import PAIRS_AT_ONCE, Alike, Listed, NewOnly, Products, Scored, Shares
 from recsys.sources import goes_with
 
 N_REQUESTS, N_ITEMS, N_TEXTS, DIM = 7, 30, 11, 4
@@ -75,11 +75,11 @@ def test_what_is_looked_up_is_masked_as_the_tables_are():
     seen = sparse.csr_matrix(([1.0, 1.0], ([0, 3], [4, 5])), (N_REQUESTS, N_ITEMS))
     offer = Offer(items, np.zeros(N_REQUESTS, np.int64), np.arange(N_ITEMS) != 9, seen)
     sources = {name: scores for name, (scores, _) in forms().items()}
-    tables = Tables({name: offer.mask(scores.dense()) for name, scores in sources.items()})
-    looked_up = LookedUp(sources, offer)
+    tables, looked_up = Scored(sources, offer, keep=True), Scored(sources, offer, keep=False)
     pairs = np.divmod(np.arange(N_REQUESTS * N_ITEMS), N_ITEMS)
     assert list(looked_up) == list(tables) and len(looked_up) == len(tables)
     for name, value in looked_up.at(*pairs).items():
+        assert tables[name] is tables[name] and looked_up[name] is not looked_up[name]
         np.testing.assert_array_equal(looked_up[name], tables[name])
         np.testing.assert_allclose(value, tables.at(*pairs)[name], rtol=1e-5, atol=1e-6)
         assert np.isinf(value).sum() == N_REQUESTS + 2
@@ -89,7 +89,10 @@ def test_a_neighbour_score_sums_the_strengths_of_all_past_items():
     history = sparse.csr_matrix(np.array([[1, 0.5, 0], [0, 0, 0]], np.float32))
     strengths = sparse.csr_matrix(np.array([[0, 0.2, 0.4], [0.6, 0, 0], [0, 0, 0]], np.float32))
     expected = [[0.5 * 0.6, 1 * 0.2, 1 * 0.4], [0, 0, 0]]
-    np.testing.assert_allclose(goes_with(history, strengths).dense(), expected, rtol=1e-6)
+    found = goes_with(history, strengths)
+    np.testing.assert_allclose(found.dense(), expected, rtol=1e-6)
+    request, item = np.array([0, 1, 0, 0, 1]), np.array([0, 2, 2, 1, 0])  # in no order
+    np.testing.assert_array_equal(found.at(request, item), found.dense()[request, item])
 
 
 def test_items_of_a_text_of_their_own_are_not_copied():
