@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.encoder import OnBatch, TextEncoder
+from recsys.writing import write_whole
 
 PART_TEXTS = 2048  # texts between two writes: what a kill can lose
 
@@ -83,13 +84,10 @@ def _hashes(texts: Sequence[str]) -> np.ndarray:
 
 def _write_part(place: Path, hashes: np.ndarray, vectors: np.ndarray) -> None:
     """Add one part under a name that tells its content."""
-    place.mkdir(parents=True, exist_ok=True)
     name = hashlib.blake2b(hashes.tobytes(), digest_size=8).hexdigest()
     flat = pa.array(vectors.ravel(), pa.float32())
     table = pa.table({
         "text": pa.array([bytes(value).ljust(16, b"\0") for value in hashes], pa.binary(16)),
         "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
     })  # fmt: skip
-    unfinished = place / f".{name}"
-    pq.write_table(table, unfinished)
-    unfinished.rename(place / f"part-{name}.parquet")
+    write_whole(place / f"part-{name}.parquet", lambda temp: pq.write_table(table, temp))

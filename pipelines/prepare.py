@@ -34,6 +34,7 @@ from recsys.queries import literal
 from recsys.reading import stamp
 from recsys.schema import DataConfig, Fault, Table, check_tables, is_text
 from recsys.split import Windows, cut_windows, leave_last_out
+from recsys.writing import sync, sync_all
 
 COPIES = "is an exact copy of another row"
 Say = Callable[[str], None]
@@ -211,6 +212,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
     work.mkdir()
     try:
         yield work
+        sync_all(work)
         if target.exists():
             target.rename(old)
         try:
@@ -218,6 +220,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
         except OSError:
             old.rename(target)
             raise
+        sync(target.parent)
     finally:
         shutil.rmtree(outer, ignore_errors=True)
 

@@ -17,8 +17,11 @@ import numpy as np
 
 from pipelines.checking import Checked, Inputs, read_inputs
 from pipelines.database import Database, open_database, row_of
+from pipelines.fetching import fetched, sources_of
 from pipelines.itemprofile import Spread, Texts, describe_items, spread_of
+from pipelines.lock import locked
 from pipelines.settings import RunConfig
+from recsys.address import is_elsewhere
 from recsys.dataset import DAY
 from recsys.errors import ConfigError
 from recsys.progress import Show
@@ -90,11 +93,15 @@ def profile_data(config: RunConfig, show: Show) -> Profile:
 
     Raises:
         ConfigError: no data is configured, or no windows can be cut.
+        RemoteError: the data lies elsewhere and cannot be fetched.
         SchemaError: the data has faults; all of them are named.
     """
     data = config.data
     if data.events is None or data.items is None:
         raise ConfigError("data.events and data.items: missing; set both to your tables")
+    if any(is_elsewhere(source.path) for source in sources_of(data)):
+        with locked(config.run_dir):
+            data = fetched(data, config.run_dir / "fetched", show)
     profile = profile_inputs(
         data.events, data.items, data.users, data, config.split.protocol, config.split.share,
         config.encoder.max_tokens, time.time_ns() // 1000,

@@ -23,6 +23,7 @@ from pipelines.run import Run
 from pipelines.runpage import write_run_page
 from pipelines.settings import RunConfig
 from pipelines.textmodel import Learned
+from recsys.address import shown
 from recsys.calibration import Heads
 from recsys.ranker import Ranker
 
@@ -134,6 +135,6 @@ def card_of(
 
 def datasets(config: RunConfig, fingerprint: str) -> dict[str, tracking.DataSet]:
     """Return context -> the events as the run reads them: one table, three windows of it."""
-    where = str(config.data.events[0].path) if config.data.events else "tables in memory"
+    where = shown(config.data.events[0].path) if config.data.events else "tables in memory"
     return {context: tracking.DataSet(f"events, {windows}", where, fingerprint, context)
             for context, windows in CONTEXTS.items()}  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.fetching import fetched
 from pipelines.prepare import prepare, remove_leftovers
 from pipelines.prepared import Prepared
 from pipelines.recommender import Method
@@ -94,6 +95,7 @@ def prepare_data(config: RunConfig, show: Show) -> Prepared:
 
     Raises:
         ConfigError: no data is configured.
+        RemoteError: the data lies elsewhere and cannot be fetched.
         SchemaError: the data has faults; all of them are named.
     """
     if config.data.events is None or config.data.items is None:
@@ -102,9 +104,10 @@ def prepare_data(config: RunConfig, show: Show) -> Prepared:
             "pass --set data.events=PATH --set data.items=PATH"
         )
     remove_leftovers(config.run_dir / "prepared")
+    data = fetched(config.data, config.run_dir / "fetched", show)
     prepared = prepare(
-        config.data.events, config.data.items, config.run_dir / "prepared", config.data,
-        config.split.protocol, config.data.users, config.split.share,
+        data.events, data.items, config.run_dir / "prepared", data,
+        config.split.protocol, data.users, config.split.share,
         lambda note: show("prepare", 0, 0, note), now=time.time_ns() // 1000,
     )  # fmt: skip
     for warning in prepared.manifest.warnings:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from recsys.address import Address
 from recsys.candidates import CandidateConfig
 from recsys.cascade import FirstPass
 from recsys.encoder import EncoderConfig
@@ -70,7 +71,7 @@ class TrackingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    uri: str = ""  # empty: sqlite database in run_dir
+    uri: Address = ""  # empty: sqlite database in run_dir
     experiment: str = "recsys"
     model: str = "recommender"  # name in the registry
     carry_events: int = Field(20_000_000, ge=0)  # longest log that a model has with it, to list
@@ -82,7 +83,8 @@ class ServingPaths(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     releases: Path = Path("runs/releases")
-    store: str = "runs/store"
+    remote: Address = ""
+    store: Address = "runs/store"
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     k: int = Field(20, ge=1, le=1000)
@@ -113,9 +115,9 @@ class BatchConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    users: str = Field("all", min_length=1)  # "all", "active", or a file of ids, one column user_id
+    users: Address = Field("all", min_length=1)  # "all", "active", or a file with user_id
     active_days: int = Field(28, ge=1)  # "active": took something in so many days before as_of
-    exclude: str | None = None  # file of item_id: never listed
+    exclude: Address | None = None  # file of item_id: never listed
     executor: Literal["local", "processes", "ray"] = "local"  # this process, workers of it, or Ray
     workers: int | None = Field(None, ge=1)  # not set: as many as there are cores
     ray_address: str | None = None  # of a running cluster, like "auto"; not set: one of its own

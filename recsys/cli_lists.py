@@ -1,4 +1,4 @@
-"""Commands for lists: recommend, publish, rollback, releases, serve, key."""
+"""Commands for lists: recommend, send, publish, rollback, releases, serve, key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recsys.terminal import say
 if TYPE_CHECKING:
     from pipelines.settings import RunConfig
     from serving.gates import Verdict
-    from serving.settings import GateConfig
+    from serving.settings import GateConfig, ServingConfig
 
 
 commands = typer.Typer()
@@ -46,6 +46,28 @@ def recommend(
     say(f"publish it: recsys publish {folder}")
 
 
+@commands.command(epilog="Example: recsys send -c run.toml")
+def send(release: opt.Sealed = None, config: opt.Config = None, set_: opt.Set = None) -> None:
+    """Bring a sealed release to serving.remote, or go on with that."""
+    from serving.errors import ServingError
+
+    places = serving_config(config, set_)
+    if not places.remote:
+        raise ServingError(
+            "serving.remote is empty: set it to where releases go, like s3://bucket/folder"
+        )
+    from recsys.progress import showing
+    from recsys.remote import open_place
+    from serving.config import find_release
+    from serving.transfer import send_release
+
+    folder = find_release(release, places.releases)
+    place = open_place(places.remote).below(folder.name)
+    with showing() as show:
+        send_release(folder, place, show)
+    say(f"release {place.shown}")
+
+
 @commands.command(epilog="Example: recsys publish --store runs/store --dry-run")
 def publish(
     release: opt.Release = None, config: opt.Config = None, set_: opt.Set = None,
@@ -53,7 +75,6 @@ def publish(
     reason: opt.Reason = None,
 ) -> None:  # fmt: skip
     """Let readers read a release: judge it, load it, switch to it."""
-    from serving.config import find_release
     from serving.errors import ServingError
 
     if force != bool((reason or "").strip()):
@@ -61,7 +82,7 @@ def publish(
     of_gates = [one for one in set_ or [] if one.strip().startswith("gates.")]
     places = serving_config(config, [one for one in set_ or [] if one not in of_gates], store=store)
     gates = gate_config(config, of_gates)
-    folder = find_release(release, places.releases)
+    folder = meant_release(release, places)
     if dry_run:
         judge_release(folder, places.store, gates)
     else:
@@ -118,6 +139,25 @@ def key(name: opt.Holder, config: opt.Config = None, set_: opt.Set = None) -> No
         add_key(file, entry)
     where = f"in {file}" if file else f"for serving.api.keys or {KEYS_VARIABLE}"
     say(f"key    {secret}  (for the holder; it is not kept)", f"entry  {entry}  ({where})")
+
+
+def meant_release(release: str | None, places: ServingConfig) -> Path:
+    """Find the release that is meant; one that lies elsewhere is brought here."""
+    from serving import transfer
+    from serving.config import find_release
+
+    address = release if release and "://" in release else None
+    is_here = not address and release and transfer.is_here(release, places.releases)
+    if is_here or not (address or places.remote):
+        return find_release(release, places.releases)
+    from recsys.progress import showing
+    from recsys.remote import open_place
+
+    place = open_place(address or places.remote)
+    with showing() as show:
+        if address:
+            return transfer.fetch_release(place, places.releases, show)
+        return transfer.meant_release(release, places.releases, place, show)
 
 
 def make_release(settings: RunConfig, model: str | None, as_of: str | None) -> Path:

@@ -16,6 +16,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from recsys.address import Address
+
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000}  # in a second
 UNIT_WORDS = {"s": "Unix seconds", "ms": "Unix milliseconds", "us": "Unix microseconds"}
 DELIMITERS = (",", ";", "\t", "|")
@@ -45,7 +47,7 @@ class Source(BaseModel):
     """One file or folder, and how it is written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    path: str = Field(min_length=1)  # or URI of a file or folder
+    path: Address = Field(min_length=1)  # or URI of a file or folder
     columns: dict[str, str] = {}  # {ours: the file's}; stronger than data.columns
     delimiter: str = Field(",", min_length=1, max_length=1)  # between the cells of CSV
     encoding: str = "utf-8"  # of CSV: utf-8, cp1252, utf-16, ...

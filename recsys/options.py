@@ -30,7 +30,10 @@ Outlook = Annotated[bool, typer.Option("--dry-run", help="Make no list: say what
 Host = Annotated[str | None, typer.Option(help="Instead of serving.host.")]
 Port = Annotated[int | None, typer.Option(help="Instead of serving.port; 0 = any free one.")]
 Holder = Annotated[str, typer.Argument(help="Who will hold the key; seen in the log.")]
-Release = Annotated[str | None, typer.Argument(help="Folder or name; without it the newest.")]
+Release = Annotated[
+    str | None, typer.Argument(help="Folder, name or address; without it the newest.")
+]
+Sealed = Annotated[str | None, typer.Argument(help="Folder or name; without it the newest.")]
 Anyway = Annotated[bool, typer.Option("--force", help="Publish though gates fail; needs --reason.")]
 Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; the manifest keeps it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what the gates say.")]

@@ -27,8 +27,10 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pa_fs
 import pyarrow.json as pa_json
 
+from recsys.address import shown
 from recsys.dialect import Source, guess_delimiter
-from recsys.errors import SchemaError
+from recsys.errors import RemoteError, SchemaError
+from recsys.remote import connected, in_words
 
 LINE = 1 << 16  # bytes in which the first line of a CSV file is looked for
 BLOCK = 8 << 20  # bytes read at a time; no row may be longer
@@ -93,7 +95,7 @@ def read_ids(path: str, name: str) -> pa.Array[Any]:
     Raises:
         SchemaError: the file cannot be read or has no such column.
     """
-    is_list = path.lower().removesuffix(".gz").endswith(".txt")
+    is_list = shown(path).lower().removesuffix(".gz").endswith(".txt")
     lines = Source(path=path, names=(name,), delimiter="\t", quote="")
     table = open_table(lines if is_list else path)
     if name not in table.schema.names:
@@ -146,9 +148,8 @@ def place(source: Any) -> str:
     """Say where a table is, for messages."""
     if isinstance(source, list | tuple):
         return ", ".join(place(one) for one in source)
-    if isinstance(source, Source):
-        return source.path
-    return str(source) if isinstance(source, str | Path) else "in memory"
+    path = source.path if isinstance(source, Source) else source
+    return shown(str(path)) if isinstance(path, str | Path) else "in memory"
 
 
 def reason(error: Exception) -> str:
@@ -161,19 +162,21 @@ def reason(error: Exception) -> str:
 
 def _files(source: str | Path) -> tuple[pa_fs.FileSystem, list[pa_fs.FileInfo]]:
     """List the data files at a path or URI, sorted; hidden ones (".x", "_x") are left out."""
+    where = place(source)
     try:
-        if "://" in str(source):
-            filesystem, path = pa_fs.FileSystem.from_uri(str(source))
-        else:
-            filesystem, path = pa_fs.LocalFileSystem(), str(Path(source).absolute())
-        info = filesystem.get_file_info(path)
-        if info.type == pa_fs.FileType.NotFound:
-            raise SchemaError("there is no such file or folder")
-        if info.type != pa_fs.FileType.Directory:
-            return filesystem, [info]
-        found = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True))
-    except (pa.ArrowException, OSError) as error:
-        raise SchemaError(str(error).splitlines()[0]) from error
+        with in_words(where):
+            if "://" in str(source):
+                filesystem, path = connected(str(source))
+            else:
+                filesystem, path = pa_fs.LocalFileSystem(), str(Path(source).absolute())
+            info = filesystem.get_file_info(path)
+            if info.type == pa_fs.FileType.NotFound:
+                raise SchemaError("there is no such file or folder")
+            if info.type != pa_fs.FileType.Directory:
+                return filesystem, [info]
+            found = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True))
+    except RemoteError as error:  # whoever reads the table says where
+        raise SchemaError(str(error).removeprefix(f"{where}: ")) from error
     hidden = (".", "_")
     files = [f for f in found if f.is_file and not Path(f.path).name.startswith(hidden)]
     return filesystem, sorted(files, key=lambda f: f.path)

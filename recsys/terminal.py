@@ -53,7 +53,9 @@ def refusal(error: Exception, on_purpose: tuple[type[Exception], ...]) -> str | 
         on_purpose: errors whose message is for the user as it is.
     """
     if isinstance(error, on_purpose):
-        return str(error)
+        from recsys.address import without_secrets
+
+        return without_secrets(str(error))
     if out_of_space(error):
         where = getattr(error, "filename", None) or "run_dir, or where temporary files are"
         return f"no space left on the disk ({where}); make room and run the same command again"

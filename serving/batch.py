@@ -2,7 +2,8 @@
 
 Users go through by bucket, in blocks; each bucket's lists are one Parquet part, written whole. A
 job that was killed goes on with the same release: parts that are what their records say stay, the
-rest is made. The manifest comes last, so a release is either complete or no release.
+rest is made. The manifest comes last, so a release is either complete or no release. Only then is
+it sent to where other machines find it, if the config names a place.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pipelines.prepared import Prepared
 from pipelines.run import git_commit, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.textmodel import Show
+from recsys.errors import RemoteError
+from recsys.remote import Place, open_place
 from recsys.threads import n_threads
 from serving.audience import Audience, allowed_items, audience_of, bucket_of
 from serving.coverage import catalogue_of, reach_of
@@ -29,7 +32,8 @@ from serving.executors import in_processes, in_this_process
 from serving.manifest import Model
 from serving.parts import Bucket, Part, Work, fallback_table
 from serving.plan import Plan, begin, finish, made, open_folder, write_made
-from serving.release import seal, write_fallback
+from serving.release import is_sealed, seal, write_fallback
+from serving.transfer import is_sent, send_release
 
 LISTS = "make lists"  # the task that progress is shown of
 DEPENDS_ON = ("numpy", "scipy", "torch", "lightgbm", "pyarrow")  # packages that lists are made with
@@ -49,6 +53,7 @@ class Job:
     folder: Path  # of the release, made or not
     done: frozenset[int]  # parts that are there and whole
     work: Work
+    remote: Place | None  # where releases are sent
 
 
 def recommend(config: RunConfig, model_uri: str, as_of: str | None, show: Show) -> Path:
@@ -66,8 +71,32 @@ def recommend(config: RunConfig, model_uri: str, as_of: str | None, show: Show) 
     Raises:
         ConfigError: no such model, a moment or file that cannot be read, or data that does not fit.
         BucketError: the lists of a bucket cannot be made; the release stays unsealed.
+        RemoteError: data cannot be fetched, or the sealed release not be sent.
     """
     job = open_job(config, model_uri, as_of, show)
+    if not is_sealed(job.folder):
+        _make(job, show)
+    if job.remote is not None:
+        _send(job.folder, job.remote, show)
+    return job.folder
+
+
+def _send(folder: Path, remote: Place, show: Show) -> None:
+    """Bring a sealed release to the place of all releases.
+
+    Raises:
+        RemoteError: the place cannot be written; what is there is no release before it is whole.
+    """
+    try:
+        send_release(folder, remote.below(folder.name), show)
+    except RemoteError as error:
+        raise RemoteError(
+            f"{error}; {folder} is whole and waits here: 'recsys send {folder.name}' goes on"
+        ) from error
+
+
+def _make(job: Job, show: Show) -> None:
+    """Make the lists that are left and seal the release."""
     plan = job.plan
     begin(job.folder, plan)
     write_fallback(job.folder, fallback_table(job.work))
@@ -81,7 +110,6 @@ def recommend(config: RunConfig, model_uri: str, as_of: str | None, show: Show) 
         reach=reach_of(job.prepared, job.folder, job.moment, job.audience),
     )  # fmt: skip
     finish(job.folder)
-    return job.folder
 
 
 def open_job(config: RunConfig, model_uri: str, as_of: str | None, show: Show) -> Job:
@@ -93,6 +121,7 @@ def open_job(config: RunConfig, model_uri: str, as_of: str | None, show: Show) -
         ConfigError: as `recommend` does.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    remote = open_place(config.serving.remote) if config.serving.remote else None
     registered, model_folder = tracking.find_model(config, model_uri)
     prepared = prepare_data(config, show)
     moment, as_of_text = read_moment(as_of, prepared, now)
@@ -109,8 +138,14 @@ def open_job(config: RunConfig, model_uri: str, as_of: str | None, show: Show) -
         k=config.serving.k, n_buckets=prepared.n_buckets, users=audience.words, exclude=exclude,
         packages=packages(), threads=n_threads(),
     )  # fmt: skip
-    folder, plan, why = open_folder(config.serving.releases, plan)
+
+    def is_done(folder: Path) -> bool:
+        return is_sealed(folder) and (remote is None or is_sent(folder, remote.below(folder.name)))
+
+    folder, plan, why = open_folder(config.serving.releases, plan, is_done)
     done, n_bad = made(folder, plan.n_buckets)
+    if is_sealed(folder):
+        done, n_bad = frozenset(range(plan.n_buckets)), 0
     if why:
         bad = f", {n_bad} not as their records say and made again" if n_bad else ""
         show("release", 0, 0, f"{why}; {len(done)} of {plan.n_buckets} parts are done{bad}")
@@ -119,7 +154,8 @@ def open_job(config: RunConfig, model_uri: str, as_of: str | None, show: Show) -
     work = Work(method, snapshot, recommender.scorer, recommender.heads, moment, plan.k, only)
     model = Model(name=registered.name, version=registered.version, uri=registered.uri,
                   run_id=registered.run_id)  # fmt: skip
-    return Job(config, prepared, recommender, model, moment, audience, plan, folder, done, work)
+    return Job(config, prepared, recommender, model, moment, audience, plan, folder, done, work,
+               remote)  # fmt: skip
 
 
 def shown_parts(job: Job, show: Show) -> Iterator[Part]:

@@ -12,18 +12,14 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.config import load_serving
-from serving.errors import ServingError
+from serving.reachable import Finding, existing, of_serving, readable, writable
 from serving.settings import ServingConfig
-from serving.stores import is_address, open_store
 
 if TYPE_CHECKING:
     from pipelines.settings import RunConfig
@@ -40,20 +36,6 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
 LEAST_DISK, LEAST_MEMORY = 2 << 30, 2 << 30  # bytes
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    is_ok: bool
-    said: str  # what is there, or what to do
-
-    @property
-    def line(self) -> str:
-        """Return what is printed."""
-        return f"{'ok' if self.is_ok else 'NO':3}{self.name:12} {self.said}"
 
 
 def examine(config: Path | None, overrides: Sequence[str]) -> list[Finding]:
@@ -79,10 +61,16 @@ def examine(config: Path | None, overrides: Sequence[str]) -> list[Finding]:
         places = ServingConfig.model_validate(settings.serving.model_dump())
         found += [threads(), precision(), encoder(settings), memory(), tracking(settings),
                   disk(settings.run_dir), writable("run_dir", settings.run_dir)]  # fmt: skip
-    found.append(writable("releases", places.releases))
-    if not is_address(places.store):
-        found.append(writable("store", Path(places.store)))
-    return [*found, published(places.store)]
+        found += [readable("data", one) for one in elsewhere(settings)]
+    return [*found, *of_serving(places)]
+
+
+def elsewhere(settings: RunConfig) -> list[str]:
+    """Return the addresses of tables that are fetched before anything reads them."""
+    from pipelines.fetching import sources_of
+    from recsys.address import is_elsewhere
+
+    return sorted({one.path for one in sources_of(settings.data) if is_elsewhere(one.path)})
 
 
 def python_version() -> Finding:
@@ -176,24 +164,11 @@ def memory() -> Finding:
 
 def disk(folder: Path) -> Finding:
     """Look at the room where a run writes."""
-    there = _there(folder)
+    there = existing(folder)
     free = shutil.disk_usage(there).free
     said = f"{free / 2**30:.1f} GiB free in {there}"
     is_ok = free >= LEAST_DISK
     return Finding("disk", is_ok, said if is_ok else f"{said}: make room, or set another run_dir")
-
-
-def writable(name: str, folder: Path) -> Finding:
-    """Find out whether a folder can be written to, or made."""
-    there = _there(folder)
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        said = f"{there}: {error.strerror}; give it to this user, or set another place"
-        return Finding(name, False, said)
-    new = "" if there == folder.absolute() else ", will be made"
-    return Finding(name, True, f"{folder.absolute()} can be written to{new}")
 
 
 def tracking(settings: RunConfig) -> Finding:
@@ -205,19 +180,6 @@ def tracking(settings: RunConfig) -> Finding:
         return Finding("MLflow", True, reach(settings))
     except ConfigError as error:
         return Finding("MLflow", False, str(error))
-
-
-def published(store: str | Path) -> Finding:
-    """Look at the store that products read."""
-    try:
-        with closing(open_store(store)) as opened:
-            current = [one for one in opened.releases() if one.is_current]
-    except ServingError as error:
-        return Finding("published", False, str(error))
-    if not current:
-        return Finding("published", True, "nothing yet; recsys publish brings a release")
-    [one] = current
-    return Finding("published", True, f"{one.release_id} by {one.model}, {one.users:,} users")
 
 
 def _requirement(text: str) -> tuple[str, str, str]:
@@ -261,9 +223,3 @@ def _quota() -> int | None:
         return None if most == "max" else -(-int(most) // int(period))
     except (OSError, ValueError):
         return None
-
-
-def _there(folder: Path) -> Path:
-    """Return the folder, or what is there of the way to it."""
-    whole = folder.absolute()
-    return next(one for one in (whole, *whole.parents) if one.exists())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -45,12 +46,15 @@ class Plan(BaseModel):
     threads: int  # that the state is counted with: sums in another order have other last bits
 
 
-def open_folder(releases: Path, plan: Plan) -> tuple[Path, Plan, str]:
-    """Find an unfinished release with this plan, or say that a new one begins.
+def open_folder(
+    releases: Path, plan: Plan, is_done: Callable[[Path], bool] = is_sealed
+) -> tuple[Path, Plan, str]:
+    """Find a release with this plan that is not done, or say that a new one begins.
 
     Args:
         releases: folder of releases.
         plan: what is asked now.
+        is_done: whether nothing is left to do for the release in a folder.
 
     Returns:
         The folder, made or not; the plan to follow, which keeps the moment that it was begun; and
@@ -59,16 +63,21 @@ def open_folder(releases: Path, plan: Plan) -> tuple[Path, Plan, str]:
     same = {"created_at", "as_of"} if plan.as_of == plan.created_at else {"created_at"}
     asked, why = plan.model_dump(exclude=same), ""
     for found in sorted(releases.glob(f"*/{PLAN}"), reverse=True):
-        if is_sealed(found.parent):
+        if is_done(found.parent):
             continue
+        is_whole = is_sealed(found.parent)
         try:
             earlier = Plan.model_validate_json(found.read_bytes())
         except ValidationError:  # of another version of this code
-            why = why or f"{found.parent.name} stays unfinished: its plan is of another version"
+            if not is_whole:
+                why = why or f"{found.parent.name} stays unfinished: its plan is of another version"
             continue
         before = earlier.model_dump(exclude=same)
         if before == asked:
-            return found.parent, earlier, f"{found.parent.name} was begun and goes on"
+            said = "is sealed and only to be sent" if is_whole else "was begun and goes on"
+            return found.parent, earlier, f"{found.parent.name} {said}"
+        if is_whole:
+            continue
         other = ", ".join(f"{name} was {before[name] or 'none'}, is {asked[name] or 'none'}"
                           for name in asked if asked[name] != before[name])  # fmt: skip
         why = why or f"{found.parent.name} stays unfinished: {other}"

@@ -89,6 +89,16 @@ def connected(place: RedisPlace, timeout_s: float, retries: int) -> Any:
         raise ServingError(f"{place.shown}: {error}; write redis://host:6379/0") from error
 
 
+def eviction_policy(place: RedisPlace) -> str:
+    """Return what the server does when its memory is full, like "noeviction".
+
+    Raises:
+        ServingError: it does not answer, or refuses.
+    """
+    with in_words(place), connected(place, 2.0, 0) as redis:
+        return str(redis.info("memory")["maxmemory_policy"])
+
+
 @contextmanager
 def in_words(place: RedisPlace) -> Iterator[None]:
     """Say what goes wrong with the server in our errors.

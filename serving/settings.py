@@ -53,6 +53,7 @@ class ServingConfig(BaseModel, frozen=True, extra="forbid"):
     """The `serving` section of the project's configuration."""
 
     releases: Path = Path("runs/releases")  # the batch job writes a folder per release
+    remote: str = ""  # where sealed releases are sent: s3://bucket/folder; empty = nowhere
     store: str = "runs/store"  # what readers read: a folder, or redis://host:port/db?prefix=name
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)  # 0 = any free port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -46,6 +48,73 @@ def chromium() -> str:
     return service("chromium")
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of a test's own on a real S3 server, looked at by another library than ours."""
+
+    name: str
+    port: int
+    client: object  # of boto3
+    secret: str = "s3/cr+et"  # as AWS makes them; in a URI it is written s3%2Fcr%2Bet
+
+    def uri(self, path: str = "", port: int | None = None) -> str:
+        return (f"s3://key:{quote(self.secret, safe='')}@{self.name}/{path}"
+                f"?scheme=http&endpoint_override=127.0.0.1:{port or self.port}")  # fmt: skip
+
+    def put(self, key: str, content: bytes) -> None:
+        self.client.put_object(Bucket=self.name, Key=key, Body=content)
+
+    def get(self, key: str) -> bytes:
+        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def objects(self) -> list[str]:
+        found = self.client.list_objects_v2(Bucket=self.name).get("Contents", [])
+        return sorted(one["Key"] for one in found)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """Run a real S3 server on a free port of this machine: (port, client of boto3)."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    port = server.get_host_and_port()[1]
+    client = boto3.client(
+        "s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
+        aws_access_key_id="key", aws_secret_access_key="secret",
+    )  # fmt: skip
+    yield port, client
+    client.close()
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, tmp_path):
+    """An empty bucket."""
+    port, client = s3_server
+    name = re.sub("[^a-z0-9]+", "-", tmp_path.name.lower())[-40:].strip("-")
+    name = f"b-{abs(hash(tmp_path)):x}-{name}"
+    client.create_bucket(Bucket=name)
+    return Bucket(name, port, client)
+
+
+@pytest.fixture
+def requests_of(caplog):
+    """Return what tells which objects the S3 server was asked for, by a method, since last told."""
+    caplog.set_level(logging.INFO, "werkzeug")
+
+    def since(method):
+        lines = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        form = re.compile(rf"{method} /[^/?]+/([^ ?]+) ")
+        return [found[1] for line in lines if (found := form.search(line))]
+
+    return since
+
+
 TOPICS = {
     "garden": ["rose seeds", "watering can", "spade", "compost", "tulip bulbs", "hedge shears"],
     "kitchen": ["frying pan", "bread knife", "rolling pin", "tea pot", "soup ladle", "whisk"],
@@ -78,6 +147,22 @@ def small_tables(n_users: int = 60, seed: int = 0) -> tuple[pd.DataFrame, pd.Dat
         "timestamp": when, "event_type": "purchase",
     })  # fmt: skip
     return events, items
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Note what is synced, and what its folder held at that moment."""
+    found = []
+    plain = os.fsync
+
+    def note(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        folder = path if path.is_dir() else path.parent
+        found.append((path.name, sorted(one.name for one in folder.iterdir())))
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    return found
 
 
 THINGS = {  # a shop's rooms -> (German or French names of things, how they are described)
@@ -141,6 +226,12 @@ def write_shop(folder: Path, n_users: int = 300, n_views: int = 12_000, n_orders
 def _euros(cents: int) -> str:
     """Write 123450 cents as "1.234,50"."""
     return f"{cents / 100:,.2f}".translate(str.maketrans(",.", ".,"))
+
+
+@pytest.fixture(scope="session")
+def tables_of():
+    """Return `small_tables`."""
+    return small_tables
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,7 @@ READING_SIDE = {  # runs with the base install alone, and imports nothing else o
         "standby",
         "statistics",
         "stores",
+        "transfer",
         "unpacking",
     )
 }
@@ -194,6 +195,12 @@ def test_each_outside_system_has_one_door(file):
         if file not in ONE_DOOR[system]
     }
     assert not wrong, f"{file} must go through the door: {wrong}"
+
+
+@each_file
+def test_places_that_a_uri_names_have_one_door(file):
+    names = {node.attr for node in ast.walk(tree(file)) if isinstance(node, ast.Attribute)}
+    assert file == "recsys/remote.py" or not names & {"from_uri", "S3FileSystem"}
 
 
 @each_file

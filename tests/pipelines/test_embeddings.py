@@ -64,6 +64,13 @@ def test_the_cache_gives_what_the_encoder_gives_and_encodes_nothing_twice(encode
     assert sorted(stored(tmp_path)) == sorted(digest(text) for text in TEXTS)
 
 
+def test_a_part_is_on_disk_before_it_has_its_name(encoder, tmp_path, synced):
+    run(encoder, TEXTS, tmp_path)
+    [part] = tmp_path.glob("*/part-*.parquet")
+    (temp, before), (_, after) = synced
+    assert before == [temp] and after == [part.name] and part.name in temp
+
+
 def test_only_new_texts_are_encoded_whatever_their_order(encoder, tmp_path):
     first, _ = run(encoder, TEXTS[:4], tmp_path)
     order = [5, 2, 0, 4]

@@ -302,6 +302,17 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path, world):
     assert left == [".prepared.mine", "prepared"]
 
 
+def test_a_prepared_folder_is_on_disk_before_it_has_its_name(tmp_path, world, synced):
+    events, items = world()
+    config = CONFIG.model_copy(update={"bucket_rows": 100})
+    prepared = prepare(events, items, tmp_path / "p", config).folder
+    files = {path.name for path in prepared.rglob("*") if path.is_file()}
+    *before, (last, inside), (parent, after) = synced
+    assert len(files) > 4 and files <= {name for name, _ in before}
+    assert last == "new" and "manifest.json" in inside
+    assert parent == tmp_path.name and "p" in after
+
+
 def test_a_folder_with_other_things_is_not_replaced(tmp_path, world):
     events, items = world()
     (tmp_path / "p").mkdir()

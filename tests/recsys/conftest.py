@@ -1,9 +1,17 @@
-"""Rows of small logs, and what a loop over them says."""
+"""Rows of small logs, the command line in a folder of its own, and a small release."""
+
+import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from recsys import cli
 from recsys.dataset import DAY
+from serving.manifest import Model
+from serving.release import seal, write_fallback, write_part
+
+LEARNS = ["duckdb", "features", "lightgbm", "mlflow", "pipelines", "torch", "transformers"]
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +32,47 @@ def random_rows():
         return sorted(rows)
 
     return draw
+
+
+@pytest.fixture
+def recsys(monkeypatch, capsys, tmp_path):
+    """Run a command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["recsys", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return end.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def base_install(monkeypatch):
+    """Make everything that learns impossible to import."""
+    for name in LEARNS:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def make_release(folder, users=("ann", "bob")):
+    """Seal a release with one item for each user; the fallback list is item 9."""
+    lists = {"user_id": sorted(users), "item_id": list(range(len(users)))}
+    rest = {"rank": 1, "score": 0.5, "source": "text", "reason": "", "drivers": ""}
+    rows = pa.table(lists | {name: [value] * len(users) for name, value in rest.items()})
+    write_part(folder, 0, rows.append_column("probability", pa.array([0.1] * len(users))))
+    everyone = {"item_id": 9, "probability": None} | rest
+    write_fallback(folder, pa.Table.from_pylist([everyone]))
+    model = Model(name="recommender", version="1", uri="models:/recommender/1", run_id="run")
+    seal(folder, created_at="2026-08-20T03:00:00Z", as_of="2026-08-20T00:00:00Z",
+         model=model, data_fingerprint="d", config_fingerprint="c", code_commit="b",
+         k=9, metrics={})  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sealed_in():
+    """Return `make_release`."""
+    return make_release

@@ -12,8 +12,7 @@ import typer
 
 from recsys import cli
 from recsys.terminal import EXTRAS
-from serving.manifest import Model
-from serving.release import part_path, seal, write_fallback, write_part
+from serving.release import part_path
 from serving.stores import open_reader
 
 ROOT = Path(__file__).parents[2]
@@ -23,45 +22,6 @@ COMMANDS = {name: one for name, one in TOP.items() if name != "tune"} | {
 }
 HEAVY = {"duckdb", "fastapi", "httpx", "lightgbm", "mlflow", "numpy", "pandas", "pyarrow",
          "pydantic", "rich", "torch", "transformers"}  # fmt: skip
-LEARNS = ["duckdb", "features", "lightgbm", "mlflow", "pipelines", "torch", "transformers"]
-
-
-@pytest.fixture
-def recsys(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["recsys", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return end.value.code or 0, said.out, said.err
-
-    return run
-
-
-def make_release(folder, users=("ann", "bob")):
-    """Seal a release with one item for each user; the fallback list is item 9."""
-    lists = {"user_id": sorted(users), "item_id": list(range(len(users)))}
-    rest = {"rank": 1, "score": 0.5, "source": "text", "reason": "", "drivers": ""}
-    rows = pa.table(lists | {name: [value] * len(users) for name, value in rest.items()})
-    write_part(folder, 0, rows.append_column("probability", pa.array([0.1] * len(users))))
-    everyone = {"item_id": 9, "probability": None} | rest
-    write_fallback(folder, pa.Table.from_pylist([everyone]))
-    model = Model(name="recommender", version="1", uri="models:/recommender/1", run_id="run")
-    seal(folder, created_at="2026-08-20T03:00:00Z", as_of="2026-08-20T00:00:00Z",
-         model=model, data_fingerprint="d", config_fingerprint="c", code_commit="b",
-         k=9, metrics={})  # fmt: skip
-    return folder
-
-
-@pytest.fixture
-def base_install(monkeypatch):
-    """Make everything that learns impossible to import."""
-    for name in LEARNS:
-        monkeypatch.setitem(sys.modules, name, None)
 
 
 def write_run(path, **serving):
@@ -197,10 +157,12 @@ def test_ctrl_c_says_how_to_go_on(recsys, monkeypatch):
 # --- publishing ----------------------------------------------------------------------------------
 
 
-def test_releases_are_published_and_rolled_back_on_the_base_install(recsys, tmp_path, base_install):
+def test_releases_are_published_and_rolled_back_on_the_base_install(
+    recsys, tmp_path, base_install, sealed_in
+):
     write_run(tmp_path / "run.toml", releases="out", store="kept")
-    make_release(tmp_path / "out" / "r1")
-    make_release(tmp_path / "out" / "r2", users=["ann", "bob", "cy"])
+    sealed_in(tmp_path / "out" / "r1")
+    sealed_in(tmp_path / "out" / "r2", users=["ann", "bob", "cy"])
     (tmp_path / "out" / "r3").mkdir()  # not sealed
     code, out, _ = recsys("publish", "r1")
     assert code == 0 and "r1 is current now; 2 users" in out
@@ -214,10 +176,10 @@ def test_releases_are_published_and_rolled_back_on_the_base_install(recsys, tmp_
 
 
 def test_a_failed_gate_is_exit_code_3_and_a_reason_is_needed_to_publish_all_the_same(
-    recsys, tmp_path, base_install
+    recsys, tmp_path, base_install, sealed_in
 ):
     write_run(tmp_path / "run.toml", releases="out", store="kept")
-    make_release(tmp_path / "out" / "r1", users=[f"u{user:02}" for user in range(60)])
+    sealed_in(tmp_path / "out" / "r1", users=[f"u{user:02}" for user in range(60)])
     code, out, err = recsys("publish")
     assert code == 3 and "FAIL  short lists: 1.000, 60 of 60" in out and "skip  overlap" in out
     assert err.startswith("recsys: release r1 is not published") and err.count("\n") == 1
@@ -240,8 +202,8 @@ def test_options_are_stronger_than_set_and_set_than_the_file(recsys, tmp_path):
         assert recsys("releases", *options)[1].startswith(f"{store}: no release yet")
 
 
-def test_a_damaged_release_is_refused_in_words(recsys, tmp_path):
-    folder = make_release(tmp_path / "runs" / "releases" / "r1")
+def test_a_damaged_release_is_refused_in_words(recsys, tmp_path, sealed_in):
+    folder = sealed_in(tmp_path / "runs" / "releases" / "r1")
     part = part_path(folder, 0)
     part.write_bytes(part.read_bytes()[:-1])
     code, out, err = recsys("publish")

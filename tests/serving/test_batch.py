@@ -7,9 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.errors import ConfigError
+from recsys import remote
+from recsys.errors import ConfigError, RemoteError
+from recsys.remote import open_place
 from serving.batch import recommend
 from serving.inspection import verify
+from serving.transfer import fetch_release
 
 pytestmark = pytest.mark.slow
 CHAMPION = "models:/recommender@champion"
@@ -24,7 +27,7 @@ class Killed(Exception):
 def made(small_world, tmp_path):
     """Make a release with other settings: (folder, {task: note}); `until` users, then a kill."""
 
-    def make(until=10**9, **batch):
+    def make(until=10**9, address="", **batch):
         said = {}
 
         def show(task, done, total, note):
@@ -33,8 +36,8 @@ def made(small_world, tmp_path):
                 raise Killed
 
         config = small_world.config
-        serving = config.serving.model_copy(update={"releases": tmp_path / "releases"}
-                                            | {"k": batch.pop("k", 10)})  # fmt: skip
+        places = {"releases": tmp_path / "releases", "remote": address}
+        serving = config.serving.model_copy(update=places | {"k": batch.pop("k", 10)})
         settings = {"serving": serving, "batch": config.batch.model_copy(update=batch)}
         return recommend(config.model_copy(update=settings), CHAMPION, None, show), said
 
@@ -85,6 +88,30 @@ def test_another_k_begins_anew_and_says_so(made, tmp_path):
     assert folder.exists() and not (unfinished / "manifest.json").exists()
     assert f"{unfinished.name} stays unfinished: " in said["release"]
     assert "k was 10, is 7" in said["release"]
+
+
+def test_a_job_that_could_not_send_only_sends_when_it_is_run_again(
+    made, bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(remote, "TRIES", 1)
+    with pytest.raises(
+        RemoteError, match=r"does not answer .* waits here: 'recsys send 2026.* goes"
+    ):
+        made(address=bucket.uri("lists", port=9))
+    [folder] = (tmp_path / "releases").iterdir()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    again, said = made(address=bucket.uri("lists"))
+    assert again == folder and before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")} == before
+    assert said["release"] == (
+        f"{folder.name} is sealed and only to be sent; 3 of 3 parts are done"
+    )
+    there = fetch_release(
+        open_place(bucket.uri(f"lists/{folder.name}")), tmp_path / "there", lambda *_: None
+    )
+    assert content(there) == content(folder) and verify(there) == verify(folder)
+    assert made(address=bucket.uri("lists"))[0] != folder
+    assert len({key.split("/")[1] for key in bucket.objects()}) == 2
 
 
 def test_only_who_was_active_gets_a_list(made, small_world):

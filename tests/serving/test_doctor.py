@@ -13,15 +13,13 @@ from pipelines.settings import RunConfig
 from serving import doctor
 from serving.doctor import (
     disk,
+    elsewhere,
     encoder,
     packages,
-    published,
     requirements,
     threads,
     tracking,
-    writable,
 )
-from serving.publish import publish
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,13 +88,6 @@ def test_room_on_the_disk_is_looked_at_before_the_folder_is_there(tmp_path, monk
     assert not found.is_ok and "make room" in found.said
 
 
-def test_a_place_that_cannot_be_written_is_told_and_none_is_made(tmp_path):
-    assert writable("store", tmp_path / "new").said.endswith("will be made")
-    assert list(tmp_path.iterdir()) == []
-    found = writable("store", Path("/proc/nowhere"))
-    assert not found.is_ok and found.said.startswith("/proc: ")
-
-
 def settings_with(uri, tmp_path):
     return RunConfig.model_validate({"run_dir": str(tmp_path), "tracking": {"uri": uri}})
 
@@ -115,13 +106,9 @@ def test_a_tracking_store_is_not_made_by_looking_and_a_broken_one_is_told(tmp_pa
     assert not found.is_ok and "mlflow.db does not answer" in found.said
 
 
-def test_what_is_published_is_told(sealed, store):
-    assert published(store).said.startswith("nothing yet")
-    release = sealed()
-    publish(release, store)
-    assert published(store).said.startswith(f"{release.name} by ")
-    (store / "current.json").write_text("{")
-    assert not published(store).is_ok
+def test_tables_elsewhere_are_looked_at_and_those_here_are_not():
+    data = {"events": ["s3://b/x", "s3://b/x", "here.csv"], "items": "file:///i.csv"}
+    assert elsewhere(RunConfig.model_validate({"data": data})) == ["s3://b/x"]
 
 
 def run_doctor(tmp_path, before="pass"):

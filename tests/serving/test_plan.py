@@ -63,6 +63,19 @@ def test_the_same_plan_goes_on_with_its_release_and_keeps_its_moment(begun):
     assert said == f"{begun.name} was begun and goes on"
 
 
+def test_a_sealed_release_goes_on_where_something_is_left_to_do_for_it(begun):
+    (begun / "manifest.json").touch()
+    later = PLAN.model_copy(update=LATER)
+    folder, plan, said = open_folder(begun.parent, later, lambda folder: False)
+    assert (folder, plan) == (begun, PLAN)
+    assert said == f"{begun.name} is sealed and only to be sent"
+    assert open_folder(begun.parent, later)[0] != begun
+    other = later.model_copy(update={"k": 10})
+    assert open_folder(begun.parent, other, lambda folder: False)[1:] == (other, "")
+    (begun / "plan.json").write_text("{}")
+    assert open_folder(begun.parent, later, lambda folder: False)[1:] == (later, "")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [("model_uri", "models:/recommender/4", "models:/recommender/3, is models:/recommender/4"),
