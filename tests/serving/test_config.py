@@ -53,7 +53,8 @@ def test_all_that_is_wrong_is_said_at_once(run_toml):
         f"{run_toml}: serving.k: found 0, expected greater than or equal to 1",
         f"{run_toml}: serving.stor: unknown key; did you mean serving.store?",
         f"{run_toml}: serving.zzz: unknown key; known here: "
-        "serving.releases, serving.remote, serving.store, serving.host, serving.port, serving.k, serving.api",
+        "serving.releases, serving.remote, serving.store, serving.host, serving.port, serving.k, "
+        "serving.api",
     ]
 
 
