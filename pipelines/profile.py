@@ -1,4 +1,5 @@
-"""What is in the tables, counted so that a person can judge it; nothing is written.
+"""What is in the tables, counted so that a person can judge it; nothing is written but what is
+fetched of tables that lie elsewhere.
 
 The events that are kept go through one pass over wherever they are into a temporary table of five
 columns, which DuckDB moves to disk where memory is too little; all counts are made of that.

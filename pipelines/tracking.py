@@ -35,6 +35,7 @@ from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
 from pipelines.settings import RunConfig
+from recsys.address import shown
 from recsys.errors import ConfigError
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"  # aliases
@@ -90,7 +91,7 @@ def connect(config: RunConfig, to_record: bool = False) -> None:
     except MlflowException as error:
         said = (str(error).splitlines() or [""])[0][:200]
         raise ConfigError(
-            f"tracking.uri: {uri} does not answer ({said}); start it, or correct the address"
+            f"tracking.uri: {shown(uri)} does not answer ({said}); start it, or correct the address"
         ) from error
 
 
@@ -256,11 +257,11 @@ def reach(config: RunConfig) -> str:
     uri = config.tracking_uri
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not file.exists():
-        return f"{uri}: made by the first training"
+        return f"{shown(uri)}: made by the first training"
     try:
         if uri.startswith(("http://", "https://")):
             httpx.get(f"{uri.rstrip('/')}/health", timeout=5).raise_for_status()
-            return f"{uri} answers"
+            return f"{shown(uri)} answers"
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         models = MlflowClient(uri, uri).search_registered_models()
     except Exception as error:  # of httpx, MLflow or the database below it: all say the same here
@@ -268,4 +269,4 @@ def reach(config: RunConfig) -> str:
         raise ConfigError(
             f"tracking.uri: {uri} does not answer ({first}); start it, or correct the address"
         ) from error
-    return f"{uri}: {len(models)} registered models"
+    return f"{shown(uri)}: {len(models)} registered models"

@@ -116,11 +116,12 @@ def sync(run_dir: opt.RunDir = None, config: opt.Config = None, set_: opt.Set = 
     settings = run_config(config, [*places, *(set_ or [])])
     from pipelines import upload
     from pipelines.lock import at_work
+    from recsys.address import shown
 
     with at_work(settings.run_dir) as show:
         made = upload.sync(settings, show)
     say(*(f"{one.alias} {one.uri}, run {one.run_id}" for one in made.values()))
-    say(f"{settings.tracking_uri} has all runs of {settings.run_dir}")
+    say(f"{shown(settings.tracking_uri)} has all runs of {settings.run_dir}")
 
 
 @tune.command(epilog="Example: recsys tune candidates -c run.toml --budget 300")

@@ -197,20 +197,30 @@ def _s3(address: str) -> tuple[pa_fs.FileSystem, str]:
             f"{shown(address)}: write s3://BUCKET/FOLDER or s3://KEY:SECRET@BUCKET/FOLDER; in a "
             "secret / is %2F, + is %2B and @ is %40"
         )
-    scheme = options.get("scheme", "https")
+    endpoint, scheme = _endpoint(options)
     if scheme not in ("http", "https"):
         raise RemoteError(f"{shown(address)}: scheme = {scheme!r}, expected http or https")
     region = options.get("region") or os.environ.get("AWS_REGION", os.environ.get(
-        "AWS_DEFAULT_REGION", "us-east-1" if "endpoint_override" in options else ""))  # fmt: skip
+        "AWS_DEFAULT_REGION", "us-east-1" if endpoint else ""))  # fmt: skip
     more: dict[str, Any] = {"allow_delayed_open": True, "scheme": scheme}  # not in the stubs so
     filesystem = pa_fs.S3FileSystem(
         access_key=unquote(key) or None, secret_key=unquote(secret) or None,
         region=region or pa_fs.resolve_s3_region(bucket),
-        endpoint_override=options.get("endpoint_override"),
+        endpoint_override=endpoint,
         connect_timeout=CONNECT_S, request_timeout=SILENT_S, background_writes=False,
         retry_strategy=pa_fs.AwsStandardS3RetryStrategy(max_attempts=TRIES), **more,
     )  # fmt: skip
     return filesystem, bucket + unquote(parts.path)
+
+
+def _endpoint(options: dict[str, str]) -> tuple[str | None, str]:
+    """Return host and scheme of the server; no host is Amazon's."""
+    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    given = options.get("endpoint_override") or next(
+        filter(None, map(os.environ.get, variables)), ""
+    )
+    scheme, _, host = given.rstrip("/").rpartition("://")
+    return host or None, options.get("scheme") or scheme or "https"
 
 
 @contextmanager

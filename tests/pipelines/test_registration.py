@@ -9,7 +9,7 @@ import pytest
 from pipelines import tracking
 from pipelines.config import load_toml
 from pipelines.prepared import open_prepared
-from pipelines.registration import MOST_CHANGED, shown_params
+from pipelines.registration import MOST_CHANGED, datasets, shown_params
 from pipelines.run import Run, method_of
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
@@ -27,6 +27,13 @@ def runs(small_world):
         [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'"
     )
     return {"parent": parent} | {one.info.run_name: one for one in children}
+
+
+def test_data_elsewhere_is_named_without_what_nobody_may_read():
+    source = "s3://key:hidden@shop/events?endpoint_override=here"
+    config = RunConfig.model_validate({"data": {"events": source}})
+    named = {one.source for one in datasets(config, "fingerprint").values()}
+    assert named == {"s3://shop/events"}
 
 
 def test_a_training_is_one_run_with_three_below(runs):

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.errors import SchemaError
-from recsys.reading import BLOCK, open_table, stamp
+from recsys.reading import BLOCK, open_table, place, read_ids, stamp
 
 ROWS = [{"id": "007", "n": 1.5, "when": "2026-01-31T12:00:00"}, {"id": "8", "n": 2.0, "when": None}]
 
@@ -36,6 +36,18 @@ def test_every_format_and_way_to_name_it_gives_the_same_ids(tmp_path, name, form
     assert table["id"].to_pylist() == ["007", "8"]
     assert [float(n) for n in table["n"].to_pylist()] == [1.5, 2.0]
     assert table["when"].to_pylist() == ["2026-01-31T12:00:00", None]
+
+
+def test_tables_and_ids_elsewhere_are_read_and_faults_say_no_secret(bucket, tmp_path):
+    bucket.put("t/a.csv", write(tmp_path / "a.csv").read_bytes())
+    bucket.put("ids.txt", b"7\n8\n")
+    assert open_table(bucket.uri("t")).to_table()["id"].to_pylist() == ["007", "8"]
+    assert read_ids(bucket.uri("ids.txt"), "user_id").to_pylist() == ["7", "8"]
+    assert place(bucket.uri("t")) == f"s3://{bucket.name}/t"
+    with pytest.raises(SchemaError, match=r"^there is no such file or folder$"):
+        open_table(bucket.uri("none"))
+    with pytest.raises(SchemaError, match=r"^unknown kind of place"):
+        open_table("s4://key:hidden@b")
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.Table.from_pylist])

@@ -78,6 +78,16 @@ def test_an_address_that_cannot_be_understood_is_said_without_its_secret(address
     assert "hid" not in str(error.value) and "den" not in str(error.value)
 
 
+def test_server_and_keys_may_be_in_the_environment(bucket, tmp_path, monkeypatch):
+    send(open_place(bucket.uri("a")), tmp_path, "b", b"one")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", bucket.secret)
+    url = f"http://127.0.0.1:{bucket.port}/"
+    assert open_place(f"s3://{bucket.name}/a?endpoint_override={url}").read("b") == b"one"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    assert open_place(f"s3://{bucket.name}/a").read("b") == b"one"
+
+
 def test_what_is_not_there_is_said(bucket, tmp_path):
     nothing = open_place(bucket.uri("none"))
     missing = open_place(bucket.uri("a").replace(bucket.name, "no-such-bucket"))
