@@ -30,7 +30,9 @@ OBJECT_STORES = {"s3", "gcs", "abfs"}  # an object is not seen before it is whol
 S3_OPTIONS = ("endpoint_override", "region", "scheme")
 REFUSED = re.compile(r"\b(ACCESS_DENIED|\w*ACCESS_KEY\w*|\w*TOKEN\w*|SIGNATURE\w*|UNAUTHENTICATED|"
                      r"\w*CREDENTIALS?\w*|UNRECOGNIZED_CLIENT|PERMISSION_DENIED)\b")  # fmt: skip
-SILENT = re.compile(r"NETWORK_CONNECTION|REQUEST_TIMEOUT|UNAVAILABLE|SLOW_DOWN|(?i:curl|timed out)")
+SILENT = re.compile(
+    r"NETWORK_CONNECTION|REQUEST_TIMEOUT|UNAVAILABLE|SLOW_DOWN|curlCode|CURL error|[Tt]imed out"
+)
 NOT_THERE = re.compile(r"NO_SUCH_|NOT_FOUND|does not exist")
 
 
@@ -110,7 +112,8 @@ class Place:
                 while piece := stream.read(CHUNK):
                     out.write(piece)
                     on_bytes(len(piece))
-            if before is None or self.version(name) != before:
+            size = temp.stat().st_size
+            if not str(before).startswith(f"{size} bytes") or self.version(name) != before:
                 raise RemoteError(
                     f"{where}: it was changed while it was fetched; let its writer end, then run "
                     "the same command again"
@@ -216,9 +219,8 @@ def _s3(address: str) -> tuple[pa_fs.FileSystem, str]:
 def _endpoint(options: dict[str, str]) -> tuple[str | None, str]:
     """Return host and scheme of the server; no host is Amazon's."""
     variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    given = options.get("endpoint_override") or next(
-        filter(None, map(os.environ.get, variables)), ""
-    )
+    named = [options.get("endpoint_override"), *map(os.environ.get, variables)]
+    given = next(filter(None, named), "")
     scheme, _, host = given.rstrip("/").rpartition("://")
     return host or None, options.get("scheme") or scheme or "https"
 

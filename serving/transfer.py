@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from serving.config import find_release
 from serving.errors import (
@@ -27,9 +27,7 @@ from serving.manifest import FileEntry, Manifest, read_manifest
 from serving.release import file_entry, is_sealed, open_release, write_whole
 
 MANIFEST, SENT = "manifest.json", "sent.jsonl"
-FILES = re.compile(
-    r"fallback\.parquet|lists/part-\d{5,}\.parquet"
-)  # of a release, but its manifest
+FILES = re.compile(r"fallback\.parquet|lists/part-\d{5,}\.parquet")  # what a manifest may name
 Show = Callable[[str, int, int, str], None]  # task, done, total, note
 
 
@@ -44,7 +42,7 @@ class Place(Protocol):
     def name(self) -> str:
         """The last part of its path."""
 
-    def below(self, name: str) -> Any:
+    def below(self, name: str) -> Place:
         """Return a folder in this one."""
 
     def names(self) -> list[str]:
