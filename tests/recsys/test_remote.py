@@ -1,7 +1,12 @@
 """A place elsewhere gives what was brought there, whole; what goes wrong there is said in words."""
 
+import logging
+import signal
 import socket
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,6 +15,13 @@ from recsys import remote
 from recsys.errors import RemoteError
 from recsys.remote import Place, RemoteFile, open_place
 
+ROOT = Path(__file__).parents[2]
+SEND = """
+import sys
+from pathlib import Path
+from recsys.remote import open_place
+open_place(sys.argv[1]).send(Path(sys.argv[2]), "large")
+"""
 LARGE = bytes(range(256)) * (21 << 12)  # 21 MiB: several parts for S3, several reads
 
 
@@ -51,6 +63,29 @@ def test_a_place_may_be_one_file(place, tmp_path):
     assert file == RemoteFile("", 3)
     place.below("a").fetch(file.name, tmp_path / "b", lambda n: None)
     assert (tmp_path / "b").read_bytes() == b"one"
+
+
+def test_a_large_file_whose_sender_is_killed_is_not_seen(bucket, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "werkzeug")
+    (tmp_path / "large").write_bytes(LARGE)
+    command = [sys.executable, "-c", SEND, bucket.uri("a"), tmp_path / "large"]
+    sender = subprocess.Popen(command, cwd=ROOT)
+
+    class Kill(logging.Handler):
+        def emit(self, record):
+            if "partNumber=1" in record.getMessage():
+                sender.kill()
+
+    killer = Kill()
+    logging.getLogger("werkzeug").addHandler(killer)
+    try:
+        assert sender.wait() == -signal.SIGKILL
+    finally:
+        logging.getLogger("werkzeug").removeHandler(killer)
+    assert len(bucket.client.list_multipart_uploads(Bucket=bucket.name)["Uploads"]) == 1
+    assert bucket.objects() == [] and open_place(bucket.uri("a")).version("large") is None
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert bucket.get("a/large") == LARGE
 
 
 def test_a_file_that_changes_while_it_is_fetched_is_refused(place, tmp_path):
