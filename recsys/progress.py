@@ -80,6 +80,7 @@ def showing(file: TextIO | None = None, clock: Clock = time.monotonic) -> Iterat
 def _followed(tell: Callable[[Step], None], clock: Clock) -> Show:
     """Keep in mind when each task began, and at how many."""
     began: dict[str, tuple[float, int]] = {}
+    latest: dict[str, int] = {}
     ended: dict[str, str] = {}  # task -> its last note
 
     def show(task: str, done: int, total: int, note: str) -> None:
@@ -87,7 +88,9 @@ def _followed(tell: Callable[[Step], None], clock: Clock) -> Show:
         if is_last and ended.get(task) == note:
             return  # said once more
         now = clock()
-        is_first = task not in began or (task in ended and not is_last)
+        begins_again = task in began and done <= began[task][1] < latest[task]  # it stopped early
+        is_first = task not in began or (task in ended and not is_last) or begins_again
+        latest[task] = done
         if is_first:
             began[task] = (now, done)
             ended.pop(task, None)

@@ -72,6 +72,14 @@ def test_a_task_that_ended_may_begin_again_with_a_clock_of_its_own(log):
     assert log.follow(*first, *again)[2:] == ["refit: 0/8", "refit: done in 2 s, 8/8, 4/s"]
 
 
+def test_a_task_that_stopped_early_begins_again_with_a_clock_of_its_own(log):
+    steps = (0, "fit", 1, 300, ""), (50, "fit", 40, 300, ""), (100, "fit", 1, 300, "")
+    assert log.follow(*steps, (120, "fit", 21, 300, ""))[2:] == [
+        "fit: 1/300",
+        f"fit: 21/300, {20 // 20}/s, 20 s, 4:39 left",  # 279 = 4 * 60 + 39
+    ]
+
+
 def test_a_task_of_unknown_length_says_its_note(log):
     assert log.follow((0, "prepare", 0, 0, "checking"), (11, "prepare", 7, 0, "buckets")) == [
         "prepare: checking",
