@@ -31,20 +31,18 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: a pool of threads survives no fork
 
 import numpy as np
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.champion import with_champion
 from benchmarks.quality import describe_run
-from benchmarks.scale import alone, shop
-from pipelines.config import changed, load_toml
+from pipelines.config import changed
 from pipelines.lock import locked
 from pipelines.model import at_moment, load_model
 from pipelines.prepared import open_prepared
 from pipelines.run import git_commit
 from pipelines.settings import RunConfig
 from pipelines.tracking import asked_model, find_model
-from pipelines.train import train
 from recsys.errors import ConfigError, RecsysError
 from serving.audience import ALL, bucket_of
 from serving.batch import LISTS, recommend
@@ -54,10 +52,6 @@ from serving.plan import made
 from serving.release import is_sealed
 
 FORK = get_context("fork")
-USERS, ITEMS, EVENTS = 600, 240, 15
-SMALL = ("data.bucket_rows=450", "encoder.max_tokens=8", "training.max_epochs=1",
-         "training.layers=0", "ranker.max_trees=30", "ranker.min_rows_in_leaf=5",
-         "evaluation.resamples=50", "serving.k=10")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,12 +90,7 @@ def main() -> None:
 
 def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Make the release that all others are compared with, then kill as often as was asked."""
-    config = load_toml(RunConfig, asked.config, asked.set)
-    if asked.config is None:
-        config = changed(config, [*SMALL, f'run_dir="{folder}/run"', *asked.set,
-                                  f'data.events="{folder}/events.parquet"',
-                                  f'data.items="{folder}/items.parquet"'])  # fmt: skip
-        alone(train_small, config, folder)
+    config = with_champion(asked, folder)
     uri = asked_model(config, None)
     with locked(config.run_dir):
         expected = content(job(config, uri, folder / "expected"))
@@ -140,13 +129,6 @@ def described(report: dict[str, Any]) -> Table:
     table.add_row("buckets made again", f"at most {most} in a job",
                   str(sum(one["again"] for one in rounds)))  # fmt: skip
     return table
-
-
-def train_small(config: RunConfig, folder: Path) -> None:
-    """Draw a shop and train its champion, in a process of its own."""
-    for table, name in zip(shop(USERS, ITEMS, EVENTS), ("events", "items"), strict=True):
-        pq.write_table(table, folder / f"{name}.parquet")
-    train(config, lambda *_: None)
 
 
 def warm(config: RunConfig, uri: str) -> None:

@@ -32,10 +32,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.kill import SMALL, train_small
+from benchmarks.champion import with_champion
 from benchmarks.quality import describe_run
 from benchmarks.scale import alone
-from pipelines.config import changed, load_toml
 from pipelines.settings import RunConfig
 from pipelines.tracking import asked_model, find_model
 from recsys.errors import RecsysError
@@ -73,12 +72,7 @@ def main() -> None:
 
 def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Make the lists, start the server, ask."""
-    config = load_toml(RunConfig, asked.config, asked.set)
-    if asked.config is None:
-        config = changed(config, [*SMALL, f'run_dir="{folder}/run"', *asked.set,
-                                  f'data.events="{folder}/events.parquet"',
-                                  f'data.items="{folder}/items.parquet"'])  # fmt: skip
-        alone(train_small, config, folder)
+    config = with_champion(asked, folder)
     serving = config.serving.model_copy(update={"releases": folder / "releases"})
     uri = asked_model(config, None)
     _, model = find_model(config, uri)
