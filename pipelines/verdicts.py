@@ -13,6 +13,12 @@ GROUPINGS = {
     "taste": "how popular the items are that they had taken",
     "category": "the category that they had taken most of",
 }
+BY_HISTORY = {
+    "history_0": "users without an event",
+    "history_1_4": "users with 1 to 4 events",
+    "history_5_19": "users with 5 to 19 events",
+    "history_20_plus": "users with 20 events or more",
+}
 WITHOUT_A_PAST = {
     "cold_users": "users without any event",
     "unseen_items": "items nobody had taken when the parts were fitted",
@@ -139,9 +145,10 @@ def fairness_words(report: Report) -> tuple[str, ...]:
     found = []
     for grouping, one in tested(report.get("fairness", {})).items():
         says = judged(one["gap"], "", "", " (may be noise)")
+        worst, best = (BY_HISTORY.get(one[end], f"'{one[end]}'") for end in ("worst", "best"))
         found.append(
-            f"Users grouped by {GROUPINGS[grouping]}: '{one['worst']}' are served worst, "
-            f"'{one['best']}' best, {interval(one['gap'])} NDCG@10 apart{says}."
+            f"Users grouped by {GROUPINGS[grouping]}: {worst} are served worst, {best} best, "
+            f"{interval(one['gap'])} NDCG@10 apart{says}."
         )
     return tuple(found)
 

@@ -67,6 +67,14 @@ def test_the_funnel_shares_the_loss_out_between_candidates_and_ranking():
     assert second == "The best source alone is ease: 50.0 of 100."
 
 
+def test_groups_of_users_are_named_in_words():
+    report = report_with(0.01, 0.005, 0.02)
+    groups = {"best": "history_1_4", "worst": "history_20_plus", "gap": [0.01, 0.005, 0.02]}
+    report["fairness"] = {"history": {"test": groups}}
+    [said] = fairness_words(report)
+    assert "users with 20 events or more are served worst, users with 1 to 4 events best" in said
+
+
 def test_slices_that_are_empty_are_said_to_be():
     cold, unseen = slice_words(report_with(0, 0, 0))
     assert "1,200 requests are of users without any event: NDCG@10 0.0100" in cold
