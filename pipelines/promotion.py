@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from pipelines import registry, tracking
 from pipelines.gate import Line, judge
+from pipelines.runs import fetch, find_runs
 from pipelines.settings import RunConfig
 from pipelines.textmodel import Show
 from pipelines.tracking import CHALLENGER, CHAMPION, PREVIOUS, Registered
@@ -72,7 +73,8 @@ def promote(
     if challenger.version == champion.version:
         raise ConfigError(f"{challenger.uri} is champion already")
     try:
-        lines = judge(config, (challenger.uri, new), (champion.uri, old),
+        tested = as_tested(config, challenger, show)
+        lines = judge(tested, (challenger.uri, new), (champion.uri, old),
                       retrained or config.promotion.retrained, show)  # fmt: skip
     except ConfigError as error:
         if not force:
@@ -141,6 +143,23 @@ def version_uri(config: RunConfig, asked: str) -> str:
     if asked.isdigit():
         return f"models:/{name}/{asked}"
     return f"models:/{name}@{asked}"
+
+
+def as_tested(config: RunConfig, version: Registered, show: Show) -> RunConfig:
+    """Return the config with the sample of requests that a version was tested on.
+
+    The run that made it has logged it. A run of somebody else's has not, and its version is tested
+    as the config says.
+    """
+    try:
+        [run] = find_runs(config, [version.run_id])
+        logged = (fetch(config, run, ["config.json"]) / "config.json").read_text()
+    except ConfigError:
+        show("promote", 0, 0, f"careful: the run of {version.uri} kept no requests that it was "
+             "tested on; these are as the config says")  # fmt: skip
+        return config
+    evaluation = RunConfig.model_validate_json(logged).evaluation
+    return config.model_copy(update={"evaluation": evaluation})
 
 
 def _now() -> str:

@@ -74,6 +74,7 @@ def reproduce(config: RunConfig, run_id: str, show: Show) -> Reproduction:
         ConfigError: no such run, one that kept no config, or other data.
     """
     [logged_run] = find_runs(config, [run_id])
+    run_id = logged_run.run_id  # of which a part may have been given
     tags = logged_run.tags
     folder = fetch(config, logged_run, ["config.json", "environment.json", "report.json"])
     logged = RunConfig.model_validate_json((folder / "config.json").read_text())

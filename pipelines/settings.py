@@ -159,14 +159,15 @@ class RunConfig(BaseModel):
     @property
     def tracking_uri(self) -> str:
         """MLflow's address."""
-        return self.tracking.uri or self._own_uri
+        return self.tracking.uri or self.own_uri
 
     @property
     def recording_uri(self) -> str:
         """Where a run is written while it works: MLflow's address if that is a file, else here."""
         is_file = self.tracking_uri.startswith("sqlite:")
-        return self.tracking_uri if is_file else self._own_uri
+        return self.tracking_uri if is_file else self.own_uri
 
     @property
-    def _own_uri(self) -> str:
+    def own_uri(self) -> str:
+        """Of the store in the run folder."""
         return f"sqlite:///{(self.run_dir / 'mlflow.db').resolve()}"

@@ -95,6 +95,20 @@ def connect(config: RunConfig, to_record: bool = False) -> None:
         ) from error
 
 
+def end_killed(config: RunConfig) -> None:
+    """Say of runs that are still at work in this run folder's own store that they were killed.
+
+    Whoever calls holds the run folder, so nobody can be at work in it.
+    """
+    if config.recording_uri != config.own_uri:
+        return  # others may be at work there
+    client = MlflowClient(config.own_uri)
+    known = client.get_experiment_by_name(config.tracking.experiment)
+    ids = [] if known is None else [known.experiment_id]
+    for left in client.search_runs(ids, "attributes.status = 'RUNNING'") if ids else ():
+        client.set_terminated(left.info.run_id, "KILLED")
+
+
 def quiet() -> None:
     """Let MLflow and its database say errors only."""
     for name in ("mlflow", "alembic"):

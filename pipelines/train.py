@@ -74,6 +74,7 @@ def train(
         prepared = prepare_data(config, show)
     run = Run(config, prepared, method_of(config, prepared), stages, show)
     tracking.connect(config, to_record=True)
+    tracking.end_killed(config)
     if has_seen(config.encoder.model, prepared.windows):
         show("train", 1, 1, "careful: encoder.model was fitted on events it is now measured on")
     tags = {"data_fingerprint": prepared.manifest.fingerprint[:16],

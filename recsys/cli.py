@@ -33,7 +33,7 @@ def main() -> None:
         app(prog_name="recsys")
     except SystemExit as end:
         if end.code == 130:  # Ctrl-C
-            typer.echo("stopped; run the same command again to go on", err=True)
+            typer.echo("stopped; the same command again uses what was finished", err=True)
         raise
     except Exception as error:
         message = refusal(error, (RecsysError, ServingError))

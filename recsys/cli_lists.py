@@ -151,9 +151,9 @@ def meant_release(release: str | None, places: ServingConfig) -> Path:
     if is_here or not (address or places.remote):
         return find_release(release, places.releases)
     from recsys.progress import showing
-    from recsys.remote import open_place
+    from recsys.remote import open_place_near
 
-    place = open_place(address or places.remote)
+    place = open_place_near(address or places.remote, places.remote)
     with showing() as show:
         if address:
             return transfer.fetch_release(place, places.releases, show)

@@ -138,7 +138,8 @@ def _lines(file: TextIO) -> Callable[[Step], None]:
         said_s[step.task] = step.elapsed_s
         words = [*_count(step), *_rate(step)]
         if step.is_last:
-            words = [f"done in {_span(step.elapsed_s)}", *words]
+            took = "" if step.is_first else f" in {_span(step.elapsed_s)}"  # said once, at its end
+            words = [f"done{took}", *words]
         elif not step.is_first and not step.is_warning:
             words += [_span(step.elapsed_s), *_left(step)]
         words += [step.note] if step.note else []

@@ -171,6 +171,18 @@ def open_place(address: str) -> Place:
     return Place(shown(address).rstrip("/"), filesystem, path.rstrip("/"))
 
 
+def open_place_near(address: str, known: str) -> Place:
+    """Open a place; one below a `known` place, as that is printed, is reached as that is.
+
+    Raises:
+        RemoteError: an address cannot be understood.
+    """
+    above = f"{shown(known).rstrip('/')}/"
+    if known and address.startswith(above) and shown(address) == address:
+        return open_place(known).below(address.removeprefix(above).rstrip("/"))
+    return open_place(address)
+
+
 def connected(address: str) -> tuple[pa_fs.FileSystem, str]:
     """Return the file system of a URI and the path in it; only a region may be asked for.
 

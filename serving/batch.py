@@ -26,7 +26,7 @@ from pipelines.textmodel import Show
 from recsys.errors import RemoteError
 from recsys.remote import Place, open_place
 from recsys.threads import n_threads
-from serving.audience import Audience, allowed_items, audience_of, bucket_of
+from serving.audience import ALL, Audience, allowed_items, audience_of, bucket_of
 from serving.coverage import catalogue_of, reach_of
 from serving.executors import in_processes, in_this_process
 from serving.manifest import Model
@@ -162,9 +162,10 @@ def shown_parts(job: Job, show: Show) -> Iterator[Part]:
     """Make the parts that are not done, and show how many users are behind us."""
     sizes = job.prepared.bucket_sizes()
     total, behind = int(sizes.sum()), int(sizes[sorted(job.done)].sum())
+    what = "users" if job.audience.words == ALL.words else "users looked through"
 
     def on_block(count: int) -> None:
-        show(LISTS, behind + count, total, "users")
+        show(LISTS, behind + count, total, what)
 
     if job.done:
         on_block(0)

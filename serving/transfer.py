@@ -77,17 +77,21 @@ def send_release(folder: Path, place: Place, show: Show) -> Manifest:
     if place.version(MANIFEST) is not None:
         _refuse_another(place, folder, place.read(MANIFEST))
     known, task = dict(_sent(folder, place)), f"send {place.shown}"
-    total, done = sum(entry.bytes for entry in manifest.files), 0
-    for entry in manifest.files:
-        version = known.get((entry.path, entry.sha256))
-        if version is None or version != place.version(entry.path):
-            if file_entry(folder, entry.path, entry.rows) != entry:
-                raise DamagedReleaseError(
-                    f"{folder / entry.path} was changed after the release was sealed, copy it "
-                    "again or make a new release"
-                )
-            version = place.send(folder / entry.path, entry.path)
-            _note(folder, place, entry.path, entry.sha256, version)
+    left = [entry for entry in manifest.files
+            if (version := known.get((entry.path, entry.sha256))) is None
+            or version != place.version(entry.path)]  # fmt: skip
+    total = sum(entry.bytes for entry in manifest.files)
+    done = total - sum(entry.bytes for entry in left)
+    if not left:
+        show(task, done, total, "bytes, all of them there already")
+    for entry in left:
+        if file_entry(folder, entry.path, entry.rows) != entry:
+            raise DamagedReleaseError(
+                f"{folder / entry.path} was changed after the release was sealed, copy it "
+                "again or make a new release"
+            )
+        version = place.send(folder / entry.path, entry.path)
+        _note(folder, place, entry.path, entry.sha256, version)
         done += entry.bytes
         show(task, done, total, "bytes")
     if place.version(MANIFEST) is None:

@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.gate import Line, Sample, Scored, compared, sliced, whole
-from pipelines.settings import PromotionConfig, RunConfig
+from pipelines.gate import Line, Sample, Scored, compared, sliced, slices, whole
+from pipelines.settings import EvaluationConfig, PromotionConfig, RunConfig
+from recsys.evaluation import paired_interval
 
 N = 400
 OLD = np.tile([0.4, 0.6], N // 2)  # mean 0.5
@@ -55,6 +56,27 @@ def test_a_slice_may_be_a_tenth_worse_however_good_the_rest_is(loss, passed):
     assert lines["slice category hats"].passed is passed
     assert "100 users; 0.0500 worse is allowed" in lines["slice category hats"].said
     assert lines["slice category shoes"].passed and lines["slice user_kind warm"].passed
+
+
+def test_chance_has_no_more_goes_with_more_slices():
+    """No model is better; 20 categories of 50 users: intervals of 95 % each would refuse many."""
+    rng, n = np.random.default_rng(0), 1000
+    about = pa.table({
+        "history_events": np.full(n, 9), "user_kind": np.full(n, "warm", object),
+        "popularity": np.full(n, "head", object), "unseen_share": np.zeros(n),
+        "category": np.repeat(np.arange(20), 50).astype(str).astype(object),
+    })  # fmt: skip
+    settings = RunConfig(promotion=PromotionConfig(slice_users=50, slice_margin=0.0),
+                         evaluation=EvaluationConfig(resamples=100))  # fmt: skip
+    refused, alone = 0, 0
+    for _ in range(20):
+        new, old = (Scored(about, np.arange(n), rng.random(n)) for _ in range(2))
+        refused += not all(line.passed for line in sliced(new, old, settings))
+        alone += any(
+            paired_interval(new.value[some], old.value[some], new.user[some], rng, 100)[2] < 0
+            for some in slices(about).values() if some.any()
+        )  # fmt: skip
+    assert refused <= 2 and alone >= 5
 
 
 def test_a_slice_of_few_users_decides_nothing():

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import registry, tracking
 from pipelines.config import config_toml
-from pipelines.promotion import demote, promote, version_uri
+from pipelines.promotion import as_tested, demote, promote, version_uri
 from recsys.errors import ConfigError
 
 pytestmark = pytest.mark.slow
@@ -61,7 +61,14 @@ def test_a_worse_model_is_refused_with_the_reason_and_exit_code_3(shop):
     assert done.returncode == 3, done.stderr[-3000:]
     assert re.search(r"^NO ndcg_at_10: 0\.\d+, the champion 0\.\d+: -0\.", done.stdout, re.M)
     assert re.search(r"^NO slice user_kind warm: -0\.", done.stdout, re.M)
-    for line in ("ok features", "ok full lists", "ok items", "ok numbers", "ok pyfunc"):
+    for line in (
+        "ok features",
+        "ok requests",
+        "ok full lists",
+        "ok items",
+        "ok numbers",
+        "ok pyfunc",
+    ):
         assert f"\n{line}: " in f"\n{done.stdout}"
     assert "refused: models:/recommender/2 does not become champion (ndcg_at_10" in done.stdout
     tracking.connect(config)
@@ -99,6 +106,16 @@ def test_force_needs_a_reason_and_demote_goes_back(shop):
     gone, again = demote(config, "it was a test", lambda: "eve")
     assert (gone.version, again.version, champion(config)) == ("1", "2", "2")
     assert registry.tags_of(gone)["demoted_because"] == "it was a test"
+
+
+def test_a_version_is_scored_on_the_requests_that_it_was_tested_on(shop):
+    config, _ = shop
+    versions = [tracking.find_model(config, f"models:/recommender/{n}")[0] for n in (1, 2)]
+    assert config.evaluation.max_requests != 7
+    evaluation = config.evaluation.model_copy(update={"max_requests": 7})
+    other = config.model_copy(update={"evaluation": evaluation})
+    assert as_tested(other, versions[0], quiet).evaluation == config.evaluation  # as logged
+    assert as_tested(other, versions[1], quiet) == other  # made by no training of ours
 
 
 def test_a_version_is_found_by_number_alias_run_and_address(shop):

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from benchmarks.compare import keep_run, made_up
 from pipelines import tracking
 from pipelines.runs import fetch, find_runs, measured_again, other_seeds
-from pipelines.settings import RunConfig
+from pipelines.settings import RunConfig, TrackingConfig
 from recsys.errors import ConfigError
 
 
@@ -95,3 +95,19 @@ def test_a_child_run_and_a_run_without_results_are_no_runs_to_compare(copy):
     with pytest.raises(ConfigError, match="'tune ranker' kept no results of its requests"):
         find_runs(copy, [run_id])
     assert run_id not in ids(copy, f"last {sys.maxsize % 50}")
+
+
+def test_what_a_kill_left_at_work_is_killed_where_nobody_else_works(copy, store):
+    tracking.connect(copy)
+    client = MlflowClient()
+    known = client.get_run(store.better).info.experiment_id
+    left = client.create_run(known).info.run_id
+    client.create_run(known)  # its child, say
+    shared = copy.model_copy(update={"tracking": TrackingConfig(uri="sqlite:///elsewhere.db")})
+    tracking.end_killed(shared)
+    assert client.get_run(left).info.status == "RUNNING"
+    tracking.end_killed(copy)
+    found = client.search_runs([known])
+    assert [run.info.status for run in found].count("KILLED") == 2
+    assert client.get_run(store.better).info.status == "FINISHED"
+    assert "RUNNING" not in {run.info.status for run in found}

@@ -228,7 +228,7 @@ def test_the_command_is_stopped_and_goes_on(small_world):
             break
     out, err = running.communicate()
     assert running.returncode == 130, err[-3000:]
-    assert "run the same command again to go on" in err
+    assert "the same command again uses what was finished" in err
     done = int(re.search(r"(\d+) trials", out)[1])
     assert done >= 1
 

@@ -151,7 +151,7 @@ def test_ctrl_c_says_how_to_go_on(recsys, monkeypatch):
 
     monkeypatch.setattr("serving.folder.FolderStore.releases", interrupted)
     code, _, err = recsys("releases")
-    assert code == 130 and err == "stopped; run the same command again to go on\n"
+    assert code == 130 and err == "stopped; the same command again uses what was finished\n"
 
 
 # --- publishing ----------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ def test_a_machine_that_only_publishes_fetches_the_newest_release(
         (["publish"], made.name),
         (["rollback"], "20260819T000000Z-20260820T030000Z"),
         (["publish", bucket.uri(f"lists/{made.name}")], made.name),
+        (["rollback"], "20260819T000000Z-20260820T030000Z"),
+        (["publish", f"s3://{bucket.name}/lists/{made.name}"], made.name),  # as `send` has said
     ):
         code, _, err = recsys(*command, "-c", config)
         assert code == 0, err
