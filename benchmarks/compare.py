@@ -30,7 +30,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.quality import describe_run
-from features.catalogue import CATALOGUE
 from pipelines import tracking
 from pipelines.compare import compare_runs
 from pipelines.comparereport import said
@@ -44,7 +43,6 @@ from pipelines.settings import RunConfig
 from pipelines.textmodel import Show
 from pipelines.train import train
 from pipelines.windows import window_requests
-from recsys.candidates import TEXT_SOURCES
 from recsys.comparison import corrected, differences, slices_of
 from recsys.progress import showing
 from recsys.schema import DataConfig
@@ -215,7 +213,7 @@ def trained_runs(
         f"split.protocol={asked.protocol}", *asked.set,
     ])  # fmt: skip
     seeds = [train(changed(config, [f"seed={seed}"]), show) for seed in range(asked.seeds)]
-    without = train(no_text(config), show)
+    without = train(changed(config, ["features.text=false"]), show)
     found = compare_runs(config, [seeds[0].run_id, without.run_id,
                                   *(one.run_id for one in seeds[1:])])  # fmt: skip
     pair = compare_runs(config, [seeds[0].run_id, without.run_id])
@@ -229,13 +227,6 @@ def trained_runs(
         "verdict without text": pair.others[0].verdict,
         "verdicts of other seeds": ", ".join(one.verdict for one in found.others[1:]),
     }, seeds[0].folder  # fmt: skip
-
-
-def no_text(config: RunConfig) -> RunConfig:
-    """Return the configuration without the interest score and all else computed from text."""
-    off = json.dumps([feature.name for feature in CATALOGUE if feature.text])
-    quotas = [f"candidates.{name}=0" for name in TEXT_SOURCES]
-    return changed(config, [f"features.off={off}", *quotas])
 
 
 if __name__ == "__main__":

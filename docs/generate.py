@@ -44,8 +44,10 @@ LightGBM treats as missing.
 **quota** is of a candidate source that is off, and not computed, until the configuration gives it a
 quota; one that needs **sessions** is off where the events have no `session_id`; one that needs
 **naming** gained nothing on our data sets and is off, unless `features.on` names it.
-Switch others off by name with `features.off`. The names travel with the model: what it was trained
-with is what it is served with, and code that does not know one of them refuses to load it.
+Switch others off by name with `features.off`, and all that read text, with the sources by text, by
+`features.text = false`: a quota of 0 alone takes candidates away, not what the ranker sees. The
+names travel with the model: what it was trained with is what it is served with, and code that does
+not know one of them refuses to load it.
 """
 CONFIG = """\
 # Configuration

@@ -91,7 +91,7 @@ def rows_in_halves(run: Run, texts: tuple[Learned, Learned]) -> Halves:
     config, windows, method = run.config, run.prepared.windows, run.method
     span, (first, second) = windows.span("valid"), texts
     names = {"full": active_features(
-        windows.dated, config.features.off, True, config.candidates.switched_on,
+        windows.dated, config.features.off, config.features.text, config.candidates.switched_on,
         run.prepared.manifest.has_sessions, config.features.on,
     )}  # fmt: skip
     check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)

@@ -125,7 +125,7 @@ def card_of(
     config, prepared = run.config, run.prepared
     return ModelCard(
         dated=prepared.windows.dated, exclude_seen=run.method.exclude_seen,
-        encoder=config.encoder, candidates=config.candidates, state=config.state,
+        encoder=config.encoder, candidates=run.method.candidates, state=config.state,
         first_pass=run.method.first_pass, features=ranker.features, values=config.ranker.values,
         history=learned.tower.pooling.history, fitted_before=prepared.windows.test,
         data_fingerprint=tags["data_fingerprint"], config_fingerprint=tags["config_fingerprint"],

@@ -20,6 +20,7 @@ from pipelines.stages import Stages
 from pipelines.textindex import check_texts, indexed
 from pipelines.textmodel import Learned, Show
 from pipelines.windows import Fitted, sample_requests, window_requests
+from recsys.candidates import TEXT_SOURCES
 from recsys.cascade import FirstPass
 from recsys.errors import ConfigError
 from recsys.interest import TextModel
@@ -127,9 +128,11 @@ def method_of(config: RunConfig, prepared: Prepared) -> Method:
         seen = "list" if repeats else "exclude"
     # the first trees of a model trained elsewhere may not be its best
     first_pass = FirstPass(trees=1) if config.ranker.model else config.first_pass
-    items, dated = prepared.items(), prepared.windows.dated
-    check_texts(items, config.candidates)
-    return Method(items, config.candidates, dated, seen == "exclude", first_pass)
+    items, dated, candidates = prepared.items(), prepared.windows.dated, config.candidates
+    if not config.features.text:
+        candidates = candidates.model_copy(update=dict.fromkeys(TEXT_SOURCES, 0))
+    check_texts(items, candidates)
+    return Method(items, candidates, dated, seen == "exclude", first_pass)
 
 
 def check_ranker(features: Collection[str], columns: Collection[str], config: RankerConfig) -> None:

@@ -36,6 +36,7 @@ class FeatureConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    text: bool = True  # false: it sees no text, and no source by text brings candidates
     off: tuple[str, ...] = ()
     on: tuple[str, ...] = ()  # of those that are off unless named here
 

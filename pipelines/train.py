@@ -109,8 +109,8 @@ def learn(
     log = concat(run.prepared.logs())
     more = (config.candidates.switched_on, run.prepared.manifest.has_sessions, config.features.on)
     names = {
-        name: active_features(windows.dated, config.features.off, name == "full", *more)
-        for name in ("full", "ranker_without_text")
+        name: active_features(windows.dated, config.features.off, with_text, *more)
+        for name, with_text in (("full", config.features.text), ("ranker_without_text", False))
     }
     check_ranker(names["full"], run.prepared.manifest.columns_used["events"], config.ranker)
     foreign = ranker_from_elsewhere(config, names["full"], run.show)

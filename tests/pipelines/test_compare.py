@@ -6,12 +6,17 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks.compare import keep_run, made_up, no_text
+from benchmarks.compare import keep_run, made_up
+from features.catalogue import CATALOGUE
+from pipelines import tracking
 from pipelines.compare import compare_runs
 from pipelines.compareverdict import slice_that_matters
+from pipelines.config import changed
+from pipelines.model import load_model
 from pipelines.results import open_results
 from pipelines.settings import RunConfig
 from pipelines.train import train
+from recsys.candidates import TEXT_SOURCES
 from recsys.comparison import LEVEL
 from recsys.errors import ConfigError
 
@@ -118,12 +123,17 @@ def test_trained_runs_are_compared_with_what_was_changed_and_what_they_cost(smal
     """One without text, in a store of its own; 53 users are too few to tell them apart."""
     shutil.copytree(small_world.config.run_dir, tmp_path / "run")
     config = small_world.config.model_copy(update={"run_dir": tmp_path / "run"})
-    without = train(no_text(config), lambda *_: None)
+    without = train(changed(config, ["features.text=false"]), lambda *_: None)
     found = compare_runs(config, [small_world.trained.run_id, without.run_id])
     [one] = found.others
     names = {name for name, *_ in one.settings}
-    assert names == {"features.off", "candidates.interest", "candidates.frozen_interest",
-                     "candidates.lexical"}  # fmt: skip
+    assert names == {"features.text"}
+    model = load_model(tracking.find_model(config, "models:/recommender@challenger")[1])
+    reads = {feature.name for feature in CATALOGUE if feature.text}
+    assert reads.isdisjoint(model.card.features) and not reads.isdisjoint(
+        load_model(tracking.find_model(config, "models:/recommender@champion")[1]).card.features
+    )
+    assert all(not model.card.candidates.quotas[name] for name in TEXT_SOURCES)
     assert one.other.cost["training_s"] > 0 and one.users and 0 < one.change.churn < 1
     means = [
         some.report["models"]["full"]["test"]["ndcg_at_10"] for some in (found.base, one.other)
