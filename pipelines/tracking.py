@@ -41,6 +41,7 @@ from recsys.errors import ConfigError
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"  # aliases
 
 MOST_POINTS = 200  # of a curve
+MOST_NAMED = 10  # versions of a model, the newest
 NAME_ONE = "name one as models:/NAME@champion or models:/NAME/VERSION, or run 'recsys train'"
 
 
@@ -237,15 +238,25 @@ def find_model(config: RunConfig, uri: str) -> tuple[Registered, Path]:
                  else client.get_model_version(name, asked))  # fmt: skip
         folder = _here(config, str(found.source))
     except (MlflowException, OSError, AttributeError) as error:
-        known = [model.name for model in client.search_registered_models()]
         raise ConfigError(
-            f"{uri}: no such model in {config.tracking_uri}; it holds {known or 'none'}, "
+            f"{uri}: no such model in {shown(config.tracking_uri)}; it holds {_held(client)}, "
             + NAME_ONE
         ) from error
     resolved = f"models:/{name}/{found.version}"
     alias = asked if by_alias else ""
     registered = Registered(resolved, name, str(found.version), alias, str(found.run_id))
     return registered, folder / "data" / "model" if (folder / "data").exists() else folder
+
+
+def _held(client: MlflowClient) -> str:
+    """Name the models of the registry, with their newest versions and aliases."""
+    found = []
+    for model in client.search_registered_models():
+        versions = client.search_model_versions(f"name = '{model.name}'", max_results=MOST_NAMED)
+        aliases = "".join(f", {alias} = {version}" for alias, version in model.aliases.items())
+        numbers = ", ".join(str(one.version) for one in versions)
+        found.append(f"{model.name} (versions {numbers or 'none'}{aliases})")
+    return ", ".join(found) or "none"
 
 
 def _here(config: RunConfig, source: str) -> Path:

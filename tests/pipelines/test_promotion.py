@@ -125,3 +125,5 @@ def test_a_version_is_found_by_number_alias_run_and_address(shop):
     assert version_uri(config, "champion") == "models:/recommender@champion"
     with pytest.raises(ConfigError, match="registered no version of recommender"):
         version_uri(config, "0" * 32)
+    with pytest.raises(ConfigError, match=r"it holds recommender \(versions 2, 1, .*champion = \d"):
+        tracking.find_model(config, "models:/recommender/9")
