@@ -89,6 +89,8 @@ def exposure(outcome: Outcome, audience: Audience) -> dict[str, Any]:
     Returns:
         lorenz: model or "taken" -> 51 points of the Lorenz curve.
         tenths: the same -> shares of the tenths of the catalogue, the most popular first.
+        never: the same and "catalogue" -> share of the items without an event before; they are in
+            the last tenths.
         categories: a row each, those with most items first: shares of the catalogue, of what was
             taken and of each model's lists; at most `MOST_GROUPS`, then "others".
     """
@@ -96,12 +98,15 @@ def exposure(outcome: Outcome, audience: Audience) -> dict[str, Any]:
     counts = {name: times_shown(outcome.listed[name], n_items)
               for name in SHOWN_BY if name in outcome.listed}  # fmt: skip
     counts["taken"] = np.bincount(outcome.item, minlength=n_items)
-    tenth = popularity_tenths(audience.n_events)
+    tenth, never = popularity_tenths(audience.n_events), audience.n_events == 0
+    places = {"catalogue": np.ones(n_items)} | counts
     return {
         "lorenz": {name: lorenz(one, 51).round(5).tolist() for name, one in counts.items()},
         "tenths": {name: shares_by_group(one, tenth, 10).tolist() for name, one in counts.items()},
+        "never": {name: float(one[never].sum() / max(one.sum(), 1))
+                  for name, one in places.items()},
         "categories": _categories(counts, audience),
-    }
+    }  # fmt: skip
 
 
 def fairness(

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from pipelines.figures import BAND, INK, PAGE_STYLE, SERIES, SOFT, as_svg
 
-WIDTH, ROW = 7.6, 0.3  # inches: of a figure, and of a line of a forest
+WIDTH, ROW = 6.0, 0.3  # inches: of a figure, and of a line of a forest
 BETTER, WORSE, UNSURE = SERIES[0], SERIES[4], SERIES[7]
 
 
@@ -31,9 +31,8 @@ class Line:
 
 
 def draw_forest(
-    lines: Sequence[Line], name: str, xlabel: str, spread: float = np.nan, zero: bool = True,
-    width: float = WIDTH,
-) -> str:  # fmt: skip
+    lines: Sequence[Line], name: str, xlabel: str, spread: float = np.nan, zero: bool = True
+) -> str:
     """Draw values as dots with intervals, the first on top.
 
     Args:
@@ -42,10 +41,9 @@ def draw_forest(
         xlabel: what the axis is.
         spread: half the width of a band around 0; NaN = none.
         zero: whether they are differences: a line marks 0, and numbers have signs.
-        width: inches.
     """
     with rc_context(PAGE_STYLE):
-        figure = Figure(figsize=(width, 0.95 + ROW * len(lines)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.95 + ROW * len(lines)), layout="constrained")
         axes = figure.subplots()
         for at, line in enumerate(lines):
             colour = UNSURE if not line.is_told else BETTER if line.difference > 0 else WORSE

@@ -60,7 +60,7 @@ def write_comparison(found: Comparison, file: Path, made: datetime) -> None:
         caption = (f"{metric_name(found)} of each run minus that of {found.base.run.name}, with "
                    "95 % intervals over users; grey: may be chance" + band(spread))  # fmt: skip
         svg = figures.draw_forest(lines, "runs", f"difference in {metric_name(found)}", spread)
-        overview = replace(overview, pictures=(Picture(svg, caption),))
+        overview = replace(overview, pictures=(Picture(svg, caption, narrow=True),))
     sections = [overview, _what(found)]
     ordered = sorted(found.others, key=lambda one: -one.total.difference)[:MOST_DETAILED]
     for at, one in enumerate(ordered):
@@ -263,5 +263,5 @@ def _drawn(found: Comparison, one: Versus, sections: list[Section], key: str) ->
     told = (f"{better:,} users are served better, {worse:,} worse; the {same:,} for whom nothing "
             "changes are not drawn.")  # fmt: skip
     first, second, *rest = sections
-    return [replace(first, pictures=(Picture(svg, caption),)),
-            replace(second, pictures=(Picture(users, told),)), *rest]  # fmt: skip
+    return [replace(first, pictures=(Picture(svg, caption, narrow=True),)),
+            replace(second, pictures=(Picture(users, told, narrow=True),)), *rest]  # fmt: skip

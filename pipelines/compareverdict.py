@@ -8,18 +8,19 @@ import numpy as np
 
 from pipelines.changes import Shown
 from pipelines.compare import Comparison, Side, Versus
+from pipelines.verdicts import SLICES as GROUPS
 from recsys.comparison import Difference
 
 METRICS = {"ndcg_at_10": "NDCG@10", "hr_at_10": "HR@10", "recall_at_20": "recall@20",
            "mrr_at_10": "MRR@10", "map_at_10": "MAP@10"}  # fmt: skip
 SLICES = {  # (column, value) -> whose requests these are
-    ("user_kind", "cold"): "new users", ("user_kind", "warm"): "known users",
+    ("user_kind", "cold"): GROUPS["cold_users"], ("user_kind", "warm"): GROUPS["warm_users"],
     ("unseen_share", "none"): "only items taken that had events",
     ("unseen_share", "some"): "some unseen items taken",
     ("unseen_share", "all"): "only unseen items taken",
-    ("popularity", "head"): "popular items taken (head)",
-    ("popularity", "middle"): "less popular items taken",
-    ("popularity", "tail"): "rare items taken (tail)",
+    ("popularity", "head"): GROUPS["head_items"],
+    ("popularity", "middle"): GROUPS["middle_items"],
+    ("popularity", "tail"): GROUPS["tail_items"],
     ("popularity", "never"): "items taken for the first time",
 }  # fmt: skip
 MOST_SETTINGS = 3  # named where runs are listed

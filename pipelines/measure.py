@@ -20,7 +20,7 @@ from pipelines.run import Run, git_commit, prepare_data
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
 from pipelines.textmodel import Learned, Show
-from pipelines.windows import Fitted
+from pipelines.windows import Fitted, window_requests
 from recsys.baselines import fit_als
 from recsys.evaluation import paired_interval
 from recsys.interest import TextModel
@@ -92,7 +92,9 @@ def unseen_catalogue(run: Run, fitted: Fitted, rankers: Mapping[str, Scorer]) ->
 def described(run: Run, outcome: Outcome, window: str, texts: TextModel) -> dict[str, Any]:
     """Describe an outcome, with what is known of its items and users; `texts` are of the run."""
     audience = audience_of(run, outcome, window, texts)
-    return describe(outcome, audience, run.config.seed, run.config.evaluation.resamples)
+    part = describe(outcome, audience, run.config.seed, run.config.evaluation.resamples)
+    part["requests"]["in_window"] = sum(map(len, window_requests(run.prepared, window)))
+    return part
 
 
 def evaluate_model(config: RunConfig, model_uri: str, show: Show) -> dict[str, Any]:

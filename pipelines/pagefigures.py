@@ -22,6 +22,7 @@ from pipelines.figures import INK, LINE, PAGE_STYLE, SERIES, SOFT, as_svg, wilso
 
 WIDTH = 6.0  # inches
 ROW = 0.31  # inches of a bar or a line of a forest
+LABEL = 24  # letters, of which two stand side by side
 
 
 @contextmanager
@@ -30,6 +31,13 @@ def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
     with rc_context(PAGE_STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         yield figure, figure.subplots()
+
+
+def _legend(figure: Figure) -> None:
+    """Name what is drawn above the axes, where it can cover nothing."""
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    columns = 2 if max(map(len, labels)) <= LABEL else 1
+    figure.legend(loc="outside upper left", ncols=columns, labelcolor=INK)
 
 
 def draw_forest(
@@ -43,7 +51,7 @@ def draw_forest(
         Line(label, value, low, high, low > 0 or high < 0 if zero else label == "full")
         for label, value, low, high in rows
     ]
-    return draw_lines(lines, name, xlabel, zero=zero, width=WIDTH)
+    return draw_lines(lines, name, xlabel, zero=zero)
 
 
 def draw_bars(values: Mapping[str, float], name: str, xlabel: str, strong: str = "") -> str:
@@ -84,7 +92,7 @@ def draw_curves(
     marks: Mapping[str, tuple[int, float]] | None = None,
 ) -> str:  # fmt: skip
     """Draw a line for each name over the steps 1, 2, ...; ring what `marks` names."""
-    with _figure(3.4) as (figure, axes):
+    with _figure(3.7) as (figure, axes):
         for (label, values), colour in zip(curves.items(), SERIES, strict=False):
             steps = range(1, len(values) + 1)
             dot = "o" if len(values) < 25 else ""
@@ -95,13 +103,13 @@ def draw_curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.grid(visible=True)
-        axes.legend(loc="best", labelcolor=INK)
+        _legend(figure)
         return as_svg(figure, name)
 
 
 def draw_lorenz(curves: Mapping[str, Sequence[float]], gini: Mapping[str, float], name: str) -> str:
     """Draw Lorenz curves; the Gini index of each stands beside its name."""
-    with _figure(4.2) as (figure, axes):
+    with _figure(5.2) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=SOFT, linestyle=":", label="all items alike")
         for (label, curve), colour in zip(curves.items(), SERIES, strict=False):
             index = f", Gini {gini[label]:.3f}" if gini.get(label) is not None else ""
@@ -111,7 +119,7 @@ def draw_lorenz(curves: Mapping[str, Sequence[float]], gini: Mapping[str, float]
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(visible=True)
-        axes.legend(loc="upper left", labelcolor=INK)
+        _legend(figure)
         return as_svg(figure, name)
 
 
@@ -119,7 +127,7 @@ def draw_groups(
     groups: Sequence[str], shares: Mapping[str, Sequence[float]], name: str, xlabel: str
 ) -> str:
     """Draw shares of groups, a bar for each name beside each other, all from left to right."""
-    with _figure(3.6) as (figure, axes):
+    with _figure(4.0) as (figure, axes):
         width = 0.85 / len(shares)
         for number, (label, values) in enumerate(shares.items()):
             places = np.arange(len(groups)) + (number - (len(shares) - 1) / 2) * width
@@ -129,13 +137,13 @@ def draw_groups(
         axes.grid(visible=True, axis="y")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel(xlabel)
-        axes.legend(loc="upper right", labelcolor=INK)
+        _legend(figure)
         return as_svg(figure, name)
 
 
 def draw_reliability(levels: Mapping[str, Mapping[str, Any]], name: str) -> str:
     """Draw the share taken against the probability, both logarithmic, with Wilson intervals."""
-    with _figure(4.6) as (figure, axes):
+    with _figure(5.0) as (figure, axes):
         seen: list[float] = []
         for (level, found), colour in zip(levels.items(), SERIES, strict=False):
             mean, share, rows = (np.array([one[key] for one in found["bins"]])
@@ -155,5 +163,5 @@ def draw_reliability(levels: Mapping[str, Mapping[str, Any]], name: str) -> str:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(visible=True)
-        axes.legend(loc="upper left", labelcolor=INK)
+        _legend(figure)
         return as_svg(figure, name)

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pipelines import registry, tracking
@@ -62,7 +62,9 @@ def keep_model(
     (folder / "config.toml").write_text(config_toml(config))
     (folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
     draw_report(report, folder)
-    write_run_page(report, tags, folder / "report.html", datetime.now(UTC))
+    write_run_page(
+        report, tags, folder / "report.html", datetime.now(UTC), folder.name, data_name(config)
+    )
     tracking.log_folder(folder)
     for context, data in datasets(config, tags["data_fingerprint"]).items():
         window = {"validation": "valid"}.get(context, context)
@@ -131,6 +133,11 @@ def card_of(
         data_fingerprint=tags["data_fingerprint"], config_fingerprint=tags["config_fingerprint"],
         prepared=str(prepared.folder.resolve()), metrics=metrics,
     )  # fmt: skip
+
+
+def data_name(config: RunConfig) -> str:
+    """Name the data as its folder is named; empty for tables in memory."""
+    return PurePath(shown(config.data.events[0].path)).parent.name if config.data.events else ""
 
 
 def datasets(config: RunConfig, fingerprint: str) -> dict[str, tracking.DataSet]:

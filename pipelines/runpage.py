@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import pagefigures as figures
+from pipelines.listsections import beyond, catalogue, cost, examples, glossary
 from pipelines.page import Grid, Page, Picture, Section, write_page
 from pipelines.verdicts import (
+    BY_HISTORY,
     GROUPINGS,
+    SLICES,
     best_single,
-    catalogue_words,
     data_words,
     fairness_words,
     feature_words,
@@ -26,6 +28,7 @@ from pipelines.verdicts import (
     number,
     probability_words,
     quality_words,
+    requests_words,
     slice_words,
     tested,
     text_words,
@@ -34,16 +37,15 @@ from pipelines.verdicts import (
 Report = Mapping[str, Any]
 ACCURACY = {"ndcg_at_10": "NDCG@10", "recall_at_10": "recall@10", "recall_at_50": "recall@50",
             "hr_at_10": "HR@10", "mrr_at_10": "MRR@10", "map_at_10": "MAP@10"}  # fmt: skip
-BEYOND = {"coverage_at_10": "coverage", "gini_at_10": "Gini", "novelty_at_10": "novelty, bits",
-          "popularity_at_10": "popularity", "popularity_lift_at_10": "lift",
-          "serendipity_at_10": "serendipity", "intra_list_distance_at_10": "list distance",
-          "miscalibration_at_10": "miscalibration"}  # fmt: skip
 MOST_FEATURES = 20
 WHAT_FOR = ("the text encoder learns", "the ranker learns", "what is chosen, is chosen on it",
             "everything is measured on it, once")  # fmt: skip
 
 
-def write_run_page(report: Report, tags: Mapping[str, str], file: Path, made: datetime) -> None:
+def write_run_page(
+    report: Report, tags: Mapping[str, str], file: Path, made: datetime, run: str = "",
+    trained_on: str = "",
+) -> None:  # fmt: skip
     """Write the page of a training run.
 
     Args:
@@ -51,12 +53,16 @@ def write_run_page(report: Report, tags: Mapping[str, str], file: Path, made: da
         tags: of the run, shown at its foot.
         file: is replaced.
         made: when, in UTC.
+        run: its id in MLflow, whose beginning tells pages apart; empty if unknown.
+        trained_on: a name of the data; empty if unknown.
     """
-    write_page(run_page(report, tags, made), file)
+    write_page(run_page(report, tags, made, run, trained_on), file)
 
 
-def run_page(report: Report, tags: Mapping[str, str], made: datetime) -> Page:
-    """Lay out the page."""
+def run_page(
+    report: Report, tags: Mapping[str, str], made: datetime, run: str = "", trained_on: str = ""
+) -> Page:
+    """Lay out the page; see `write_run_page`."""
     full, data = report["models"]["full"]["test"], report["data"]
     best = best_single(report)
     gain = report["differences"][best]["test"]["ndcg_at_10"]
@@ -65,19 +71,25 @@ def run_page(report: Report, tags: Mapping[str, str], made: datetime) -> Page:
              ("recall@10", number(full["recall_at_10"])),
              ("coverage of the catalogue", f"{full['coverage_at_10']:.1%}"),
              ("requests measured", f"{report['requests']['requests']['test']:,}")]  # fmt: skip
+    named = f"Run {run[:8]}" if run else "The run"
+    title = f"{named}: what it learned" + (f" from {trained_on}" if trained_on else "")
     lead = (f"Trained on {data['events']:,} events of {data['users']:,} users with "
-            f"{data['items']:,} items; measured on the test window, which nothing was chosen on. "
-            "Full catalogue, intervals of 95 % over users.")  # fmt: skip
+            f"{data['items']:,} items; measured on {requests_words(report)}, of the test window, "
+            "which nothing was chosen on. Full catalogue, intervals of 95 % over users."
+            )  # fmt: skip
     sections = (
         Section("In short", (*quality_words(report), *text_words(report), *funnel_words(report)[:1],
                              *fairness_words(report)[:1])),
         _data(report), _quality(report), _funnel(report), _slices(report), _learning(report),
-        _features(report), _probabilities(report), _catalogue(report), _beyond(report),
-        _examples(report), _cost(report),
+        _features(report), _probabilities(report), catalogue(report), beyond(report),
+        examples(report), cost(report), glossary(),
     )  # fmt: skip
     told = ", ".join(f"{name} {value}" for name, value in tags.items())
-    foot = f"recsys train, {made:%Y-%m-%d %H:%M} UTC; {told}. Every number is in report.json."
-    return Page("What the run learned", lead, tuple(facts), sections, foot)
+    which = f" run {run}," if run else ""
+    foot = (
+        f"recsys train,{which} {made:%Y-%m-%d %H:%M} UTC; {told}. Every number is in report.json."
+    )
+    return Page(title, lead, tuple(facts), sections, foot)
 
 
 def _picture(svg: str, caption: str) -> Picture:
@@ -116,7 +128,7 @@ def _quality(report: Report) -> Section:
                     "What the full ranker gains over each model on the same requests (paired). "
                     "Grey: the interval holds 0, so it may be noise. Red: full is worse."),
         ),
-        grids=(Grid(("model", *ACCURACY.values(), "full is better by (NDCG@10)"), rows),),
+        grids=(Grid(("model", *ACCURACY.values(), "full is better by, NDCG@10"), rows),),
     )  # fmt: skip
 
 
@@ -144,13 +156,14 @@ def _slices(report: Report) -> Section:
     best = best_single(report)
     shown = ("full", "ranker_without_text", best)
     cuts = tested(report["slices"])
-    rows = tuple((name.replace("_", " "), f"{cut['requests']:,}",
+    rows = tuple((SLICES.get(name, name), f"{cut['requests']:,}",
                   *(number(cut[model]["ndcg_at_10"]) if model in cut else "" for model in shown))
                  for name, cut in cuts.items())  # fmt: skip
     groups = tested(report.get("fairness", {}))
     pictures = tuple(
         _picture(
-            figures.draw_forest([(one["group"], one["mean"], one["low"], one["high"])
+            figures.draw_forest([(BY_HISTORY.get(one["group"], one["group"]), one["mean"],
+                                  one["low"], one["high"])
                                  for one in found["groups"]],
                                 f"group-{name}", "NDCG@10 of full"),
             f"Users grouped by {GROUPINGS[name]}.",
@@ -159,7 +172,8 @@ def _slices(report: Report) -> Section:
     return Section(
         "For whom it is better and worse", (*slice_words(report), *fairness_words(report)),
         pictures=pictures,
-        grids=(Grid(("slice", "requests", *(f"NDCG@10 {name}" for name in shown)), rows),),
+        grids=(Grid(("NDCG@10 for", "requests", *(name.replace("_", " ") for name in shown)),
+                    rows),),
     )  # fmt: skip
 
 
@@ -217,70 +231,3 @@ def _probabilities(report: Report) -> Section:
                       "A triangle: none was taken, the end of its interval.")  # fmt: skip
     return Section("Probabilities", probability_words(report), pictures=(picture,),
                    grids=(Grid(head, rows),))  # fmt: skip
-
-
-def _catalogue(report: Report) -> Section:
-    shown = report["exposure"]
-    curves, tenths = shown["lorenz"]["test"], shown["tenths"]["test"]
-    gini = {name: windows["test"]["gini_at_10"] for name, windows in report["models"].items()}
-    pictures = [
-        _picture(figures.draw_lorenz(curves, gini, "lorenz"),
-                "How much of all places the least shown items have (Lorenz curve). The further "
-                "below the dotted line, the fewer items have most places. Taken: what users took."),
-        _picture(figures.draw_groups([str(at) for at in range(1, 11)], tenths, "tenths",
-                                    "tenths of the catalogue, 1 = the most popular before"),
-                "How lists and what was taken are spread over popular and rare items."),
-    ]  # fmt: skip
-    names = [name for name in (shown["categories"]["test"] or [{}])[0] if name != "category"]
-    rows = tuple((one["category"], *(f"{one[name]:.1%}" if one[name] is not None else ""
-                                     for name in names))
-                 for one in shown["categories"]["test"])  # fmt: skip
-    grids = (Grid(("category", *names), rows, "Places by category"),) if rows else ()
-    return Section("Catalogue and popularity", catalogue_words(report), pictures=tuple(pictures),
-                   grids=grids)  # fmt: skip
-
-
-def _beyond(report: Report) -> Section:
-    rows = tuple((name, *(number(windows["test"][key]) for key in BEYOND))
-                 for name, windows in report["models"].items())  # fmt: skip
-    notes = [
-        "Of the first ten items. Popularity: mean past events of an item; lift: how much more "
-        "popular than what the user had taken (0 = as popular). Serendipity: places with something "
-        "taken that popularity does not list. List distance: 1 - cosine of the frozen texts of two "
-        "items. Miscalibration: divergence of a list's categories from the user's (0 = the same, "
-        "4.6 = nothing in common). docs/report.md has formulas and sources.",
-        *(f"No {BEYOND[metric]}: {why}."
-          for metric, why in tested(report.get("undefined", {})).items()),
-    ]  # fmt: skip
-    return Section("Beyond accuracy", tuple(notes),
-                   grids=(Grid(("model", *BEYOND.values()), rows),))  # fmt: skip
-
-
-def _examples(report: Report) -> Section:
-    grids = []
-    for one in report["examples"]:
-        rows = tuple((str(row["rank"]), row["title"], row["reason"], row["drivers"],
-                      f"{row['probability']:.4f}", "taken" if row["taken"] else "")
-                     for row in one["list"])  # fmt: skip
-        taken = "; ".join(
-            row["title"] + (f" (rank {row['rank']})" if row["rank"] else " (not listed)")
-            for row in one["taken"]
-        )
-        past = "; ".join(one["history"]) or "nothing"
-        kind = "warm" if one["history_events"] else "cold"
-        grids.append(Grid(
-            ("rank", "item", "reason", "raised by", "probability", ""), rows,
-            f"User {one['user']}, {kind}: {one['history_events']:,} events before",
-            (f"Last taken, latest first: {past}", f"Then took: {taken}")))  # fmt: skip
-    notes = ("Drawn by seed, not chosen. What was then taken has its rank in the whole list; not "
-             "listed means that no candidate source found it.",)  # fmt: skip
-    return Section("Single users", notes, grids=tuple(grids))
-
-
-def _cost(report: Report) -> Section:
-    peaks = report["peak_memory_bytes"]
-    rows = tuple((stage, f"{seconds:,.1f}", f"{peaks[stage] / 2**30:.2f}")
-                 for stage, seconds in report["seconds"].items())  # fmt: skip
-    total = sum(report["seconds"].values())
-    notes = (f"{total:,.0f} s in all, {max(peaks.values()) / 2**30:.2f} GiB at most.",)
-    return Section("What it cost", notes, grids=(Grid(("stage", "seconds", "peak, GiB"), rows),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import sqrt
 from typing import Any
 
 from pipelines.evaluate import SINGLE
@@ -23,6 +24,17 @@ WITHOUT_A_PAST = {
     "cold_users": "users without any event",
     "unseen_items": "items nobody had taken when the parts were fitted",
 }
+SLICES = BY_HISTORY | {  # whose requests they are, or which of the taken items count
+    "cold_users": "new users",
+    "warm_users": "known users",
+    "unseen_items": "items taken that had no event when the parts were fitted",
+    "seen_items": "items taken that had events",
+    "head_items": "popular items taken (head)",
+    "middle_items": "less popular items taken",
+    "tail_items": "rare items taken (tail)",
+    "unseen_catalogue": "only items without an event may be listed",
+}
+AS_SAID = 1.1  # a probability and a share that are apart by less than this factor agree
 
 
 def number(value: float | None, sign: bool = False) -> str:
@@ -137,6 +149,16 @@ def slice_words(report: Report) -> tuple[str, ...]:
                          f"{number(value)}.")  # fmt: skip
         else:
             found.append(f"No request is of {who}.")
+    least = min((cut["requests"] for cut in cuts.values()), default=0)
+    found.append(f"Differences between models in slices are not tested here, and the smallest has "
+                 f"{least:,} requests: they may be noise. 'recsys compare' tests two runs, slice "
+                 "by slice.")  # fmt: skip
+    row = cuts.get("unseen_catalogue", {}).get("differences", {}).get("ranker_without_text")
+    if row:
+        gain = row["ndcg_at_10"]
+        noise = judged(gain, "", "", "; may be noise")
+        found.append("Tested: where only items without an event may be listed, text gives "
+                     f"{interval(gain, sign=True)} NDCG@10{noise}.")  # fmt: skip
     return tuple(found)
 
 
@@ -190,8 +212,56 @@ def probability_words(report: Report) -> tuple[str, ...]:
     return (
         f"That a candidate is taken with a grade of {name.replace('_', ' ')}: {one['mean']:.5f} "
         f"said on average, {one['share']:.5f} happened ({one['taken']:,} of {one['rows']:,}); a "
-        f"bin is off by {one['ece']:.5f} on average.",
+        f"bin is off by {one['ece']:.5f} on average, which is mostly candidates that nobody takes.",
+        *high_words(one["bins"]),
     )
+
+
+def high_words(bins: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+    """Say how well the highest probabilities hold, which are those that lists are made of.
+
+    They are the last fifth of the bins. Noise is what so many independent draws with the
+    probabilities said would often give (1.96 standard deviations).
+    """
+    high = bins[-max(1, len(bins) // 5) :]
+    rows = sum(one["rows"] for one in high)
+    if not rows:
+        return ()
+    said, share = (sum(one[key] * one["rows"] for one in high) / rows for key in ("mean", "share"))
+    far = abs(share - said) > 1.96 * sqrt(said * (1 - said) / rows)
+    ratio = said / share if share else float("inf")
+    if 1 / AS_SAID <= ratio <= AS_SAID:
+        verdict = "as said"
+    elif not share:
+        verdict = "too high" if far else "too high, or noise"
+    else:
+        way = f"{ratio:.1f} times too high" if ratio > 1 else f"{1 / ratio:.1f} times too low"
+        verdict = way if far else f"{way}, or noise"
+    return (f"Of the highest probabilities ({rows:,} candidates, the top {len(high)} of "
+            f"{len(bins)} bins; lists begin with these) {said:.3f} was said, {share:.3f} happened "
+            f"({share * rows:,.0f}): {verdict}.",)  # fmt: skip
+
+
+def requests_words(report: Report) -> str:
+    """Say how many requests of the test window were measured, and of how many."""
+    measured = report["requests"]["requests"]["test"]
+    there = report["requests"].get("in_window", {}).get("test", measured)
+    drawn = f" of {there:,}" if there > measured else ""
+    return f"{measured:,}{drawn} requests" + (", drawn by seed" if drawn else "")
+
+
+def never_words(report: Report) -> str:
+    """Say where items without a past are among the tenths, and what is listed of them."""
+    found = report["exposure"].get("never", {}).get("test")
+    where = "Items that had no event before the window are in the last tenths"
+    why = ("Lists follow the events as the window goes on, so they can show what became popular in "
+           "it.")  # fmt: skip
+    if not found:
+        return f"{where}. {why}"
+    shares = ", ".join(f"{value:.0%} of {name}" for name, value in found.items()
+                       if name not in ("catalogue", "taken"))  # fmt: skip
+    return (f"{where}: {found['catalogue']:.0%} of the catalogue, {found['taken']:.0%} of what was "
+            f"taken; of the places in lists, {shares}. {why}")  # fmt: skip
 
 
 def catalogue_words(report: Report) -> tuple[str, ...]:

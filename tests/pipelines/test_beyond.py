@@ -97,6 +97,9 @@ def test_exposure_shares_out_what_is_listed_and_what_was_taken(outcome, audience
     # five items are in every second tenth, from the most popular on: 0, 1, 2, 4, 3
     assert found["tenths"]["full"][::2] == pytest.approx([2 / 3, 0, 1 / 3, 0, 0])
     assert all(one[0] == 0 and one[-1] == 1 for one in found["lorenz"].values())
+    assert found["never"] == {"catalogue": 1 / 5, "full": 0, "popularity": 0, "taken": 0}
+    rare = Outcome(**(vars(outcome) | {"item": np.array([3, 0, 3])}))  # item 3 had no event
+    assert exposure(rare, audience)["never"]["taken"] == 2 / 3
     assert found["lorenz"].keys() == {"full", "popularity", "taken"}
 
 

@@ -50,3 +50,28 @@ def test_colours_are_the_pages_and_numbers_no_formulas(draw):
     assert not [stand_in for stand_in in PAGE_COLOURS if stand_in in svg]
     assert set(re.findall(r"(?:fill|stroke): (#\w+)", svg)) <= {"#000000", "#ffffff"}
     assert "var(--" in svg and "mathdefault" not in svg
+
+
+@pytest.mark.parametrize("kind", ["curves", "lorenz", "groups", "reliability"])
+@pytest.mark.parametrize("name", ["short", "a name so long that it has a line of its own"])
+def test_a_legend_stands_above_the_axes_and_inside_the_figure(kind, name):
+    assert_legend_stands_apart(FIGURES[kind](name), name)
+
+
+@pytest.mark.parametrize("name", ["ranker_without_text", "a name so long that it fills a line"])
+def test_names_of_four_models_stand_in_lines_that_fit(name):
+    models = [f"{name} {at}" for at in range(4)]
+    svg = draw_groups(["1"], {model: [1.0] for model in models}, "b", "x")
+    assert_legend_stands_apart(svg, models[3])
+
+
+def assert_legend_stands_apart(svg, name):
+    width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
+    legend = svg[svg.index("-legend_1") :]
+    names = re.findall(r' x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]+)</text>', legend)
+    assert name in [text for _, _, text in names]
+    axes = re.search(r'-patch_2">\s*<path d="([^"]+)z', svg)[1]
+    top = min(float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", axes))
+    for x, y, text in names:
+        assert float(y) < top, text
+        assert float(x) + 5 * len(text) < width, text  # points, about as wide as a letter is

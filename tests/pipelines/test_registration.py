@@ -9,7 +9,7 @@ import pytest
 from pipelines import tracking
 from pipelines.config import load_toml
 from pipelines.prepared import open_prepared
-from pipelines.registration import MOST_CHANGED, datasets, shown_params
+from pipelines.registration import MOST_CHANGED, data_name, datasets, shown_params
 from pipelines.run import Run, method_of
 from pipelines.settings import RunConfig
 from pipelines.stages import Stages
@@ -34,6 +34,16 @@ def test_data_elsewhere_is_named_without_what_nobody_may_read():
     config = RunConfig.model_validate({"data": {"events": source}})
     named = {one.source for one in datasets(config, "fingerprint").values()}
     assert named == {"s3://shop/events"}
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("s3://key:hidden@shop/2026/events.csv", "2026"), ("data/ifdb/events.csv", "ifdb"),
+     ("a.csv", "")],
+)  # fmt: skip
+def test_data_has_the_name_of_its_folder(source, name):
+    assert data_name(RunConfig.model_validate({"data": {"events": source}})) == name
+    assert data_name(RunConfig()) == ""
 
 
 def test_a_training_is_one_run_with_three_below(runs):

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.page import render
 from pipelines.runpage import run_page, write_run_page
+from pipelines.verdicts import SLICES
 
 pytestmark = pytest.mark.slow
 MADE = datetime(2026, 8, 20, tzinfo=UTC)
@@ -35,20 +36,31 @@ def test_every_model_slice_and_example_of_the_report_is_on_the_page(report):
     for name, windows in report["models"].items():
         assert name in text and f"{windows['test']['ndcg_at_10']:.4f}" in text
     for name, windows in report["slices"].items():
-        assert name.replace("_", " ") in text or "test" not in windows
+        assert SLICES[name] in text or "test" not in windows
     for one in report["examples"]:
         assert f"User {one['user']}, warm" in text
         assert all(row["reason"] in text for row in one["list"])
     for one in report["funnel"]["steps"]["test"]:
         assert one["step"] in text and f"{one['recall']:.4f}" in text
+    assert "history_" not in text
     assert text.count("<svg") >= 12 and "git_commit abc" in text
+
+
+def test_pages_of_two_runs_can_be_told_apart(report, small_world):
+    run = small_world.trained.folder.name
+    text = (small_world.trained.folder / "report.html").read_text()
+    title = re.search("<title>(.*?)</title>", text)[1]
+    assert title.startswith(f"Run {run[:8]}: what it learned") and f"<h1>{title}</h1>" in text
+    assert f"recsys train, run {run}," in text
+    assert run_page(report, {}, MADE, "abc", "shop").title == "Run abc: what it learned from shop"
+    assert run_page(report, {}, MADE).title == "The run: what it learned"
 
 
 def test_a_page_asks_for_nothing_from_elsewhere(report):
     text = page_of(report)
     assert not re.findall(r"<(?:link|img|script|iframe)|@import|url\((?!#)", text)
     links = set(re.findall(r'<a href="([^"]+)"', text))
-    assert links == {f"#s{at}" for at in range(1, 13)}
+    assert links == {f"#s{at}" for at in range(1, 14)}
     assert all(f'id="{link[1:]}"' in text for link in links)
 
 

@@ -6,10 +6,13 @@ from pipelines.verdicts import (
     best_single,
     fairness_words,
     funnel_words,
+    high_words,
     interval,
     judged,
+    never_words,
     number,
     quality_words,
+    requests_words,
     slice_words,
     text_words,
 )
@@ -76,7 +79,8 @@ def test_groups_of_users_are_named_in_words():
 
 
 def test_slices_that_are_empty_are_said_to_be():
-    cold, unseen = slice_words(report_with(0, 0, 0))
+    cold, unseen, untested = slice_words(report_with(0, 0, 0))
+    assert "not tested here, and the smallest has 1,200 requests" in untested
     assert "1,200 requests are of users without any event: NDCG@10 0.0100" in cold
     assert unseen.startswith("No request is of items")
 
@@ -84,3 +88,62 @@ def test_slices_that_are_empty_are_said_to_be():
 def test_numbers_have_the_digits_that_matter():
     assert [number(one) for one in (0.12345, 1234.56, None)] == ["0.1235", "1,234.6", "-"]
     assert interval([0.5, -0.25, 1], sign=True) == "+0.5000 [-0.2500, +1.0000]"
+
+
+def test_what_is_tested_in_a_slice_is_told_with_its_interval():
+    report = report_with(0, 0, 0)
+    report["slices"]["unseen_catalogue"] = {"test": {"requests": 50, "differences": {
+        "ranker_without_text": {"ndcg_at_10": [0.02, -0.01, 0.05]}}}}  # fmt: skip
+    said = slice_words(report)
+    assert "the smallest has 50 requests" in said[2]
+    assert said[3].endswith("text gives +0.0200 [-0.0100, +0.0500] NDCG@10; may be noise.")
+
+
+LOW = [{"mean": 0.001, "share": 0.001, "rows": 100_000}] * 8  # of ten bins
+
+
+@pytest.mark.parametrize(
+    ("said", "happened", "rows", "verdict"),
+    [
+        (0.1, 0.05, 2000, "(200): 2.0 times too high."),
+        (0.05, 0.1, 2000, "(400): 2.0 times too low."),
+        (0.1, 0.1, 2000, "(400): as said."),
+        (0.1, 0.095, 2000, "(380): as said."),
+        (0.1, 0.05, 20, "(2): 2.0 times too high, or noise."),
+        (0.1, 0.09, 2000, "(360): 1.1 times too high."),  # 2.1 standard deviations
+        (0.1, 0.09, 1000, "(180): 1.1 times too high, or noise."),  # 1.5
+        (0.1, 0.0, 2000, "(0): too high."),
+        (0.1, 0.0, 5, "(0): too high, or noise."),
+    ],
+)
+def test_the_highest_probabilities_are_judged_by_their_ratio(said, happened, rows, verdict):
+    high = {"mean": said, "share": happened, "rows": rows}
+    [words] = high_words([*LOW, high, high])
+    assert words.endswith(verdict)
+    assert f"({2 * rows:,} candidates, the top 2 of 10 bins" in words
+    assert f"{said:.3f} was said, {happened:.3f} happened" in words
+
+
+def test_bins_weigh_as_many_candidates_as_they_have_and_none_say_nothing():
+    bins = [*LOW, {"mean": 0.1, "share": 0.1, "rows": 3000}, {"mean": 0.3, "share": 0.2,
+                                                              "rows": 1000}]  # fmt: skip
+    [words] = high_words(bins)
+    assert "0.150 was said, 0.125 happened (500): 1.2 times too high" in words
+    assert high_words([]) == ()
+
+
+def test_a_sample_of_requests_is_said_to_be_one():
+    report = {"requests": {"requests": {"test": 1500}, "in_window": {"test": 5991}}}
+    assert requests_words(report) == "1,500 of 5,991 requests, drawn by seed"
+    report["requests"]["in_window"]["test"] = 1500
+    assert requests_words(report) == "1,500 requests"
+    del report["requests"]["in_window"]  # a report of an earlier version
+    assert requests_words(report) == "1,500 requests"
+
+
+def test_items_without_a_past_are_said_to_be_in_the_last_tenths():
+    shares = {"catalogue": 0.3, "full": 0.45, "popularity": 0.6, "taken": 0.33}
+    said = never_words({"exposure": {"never": {"test": shares}}})
+    assert "30% of the catalogue, 33% of what was taken" in said
+    assert "places in lists, 45% of full, 60% of popularity. Lists follow" in said
+    assert never_words({"exposure": {}}).startswith("Items that had no event before the window")
