@@ -150,14 +150,17 @@ def as_tested(config: RunConfig, version: Registered, show: Show) -> RunConfig:
 
     The run that made it has logged it. A run of somebody else's has not, and its version is tested
     as the config says.
+
+    Raises:
+        ConfigError: the run kept its requests, but its config is gone.
     """
     try:
         [run] = find_runs(config, [version.run_id])
-        logged = (fetch(config, run, ["config.json"]) / "config.json").read_text()
     except ConfigError:
         show("promote", 0, 0, f"careful: the run of {version.uri} kept no requests that it was "
              "tested on; these are as the config says")  # fmt: skip
         return config
+    logged = (fetch(config, run, ["config.json"]) / "config.json").read_text()
     evaluation = RunConfig.model_validate_json(logged).evaluation
     return config.model_copy(update={"evaluation": evaluation})
 

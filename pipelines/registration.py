@@ -100,7 +100,7 @@ def shown_params(run: Run) -> dict[str, object]:
         "encoder": config.encoder.model, "seed": config.seed, "items": len(run.method.items),
         "users": manifest.n_users, "events": manifest.n_events, "protocol": manifest.protocol,
         "seen": "exclude" if run.method.exclude_seen else "list",
-        "sources": ", ".join(name for name, quota in config.candidates.quotas.items() if quota),
+        "sources": ", ".join(name for name, quota in run.method.candidates.quotas.items() if quota),
     }  # fmt: skip
     usual = _flat(RunConfig().model_dump(mode="json"))
     changed = {key: value for key, value in _flat(config.model_dump(mode="json")).items()

@@ -99,7 +99,7 @@ def fetch(config: RunConfig, run: StoredRun, names: Iterable[str]) -> Path:
             )
         except (MlflowException, OSError) as error:
             raise ConfigError(
-                f"run {run.name}: {name} is neither in {folder} nor in {config.tracking_uri} "
+                f"run {run.name}: {name} is neither in {folder} nor in {config.shown_tracking_uri} "
                 f"({(str(error).splitlines() or [''])[0]}); measure its model again with "
                 "'recsys evaluate --model URI'"
             ) from error
@@ -113,8 +113,8 @@ def _last(config: RunConfig, words: str) -> list[StoredRun]:
         return []
     found = _search(config, f"{MEASURED} AND {TRAINED}", int(several[1]))
     if len(found) < 2:
-        raise ConfigError(f"{words!r}: {config.tracking_uri} holds {len(found)} runs with results "
-                          "of requests; train two with 'recsys train'")  # fmt: skip
+        raise ConfigError(f"{words!r}: {config.shown_tracking_uri} holds {len(found)} runs with "
+                          "results of requests; train two with 'recsys train'")  # fmt: skip
     return found[::-1]
 
 
@@ -138,7 +138,8 @@ def _one(config: RunConfig, words: str) -> StoredRun:
     last = _search(config, f"{MEASURED} AND {TRAINED}", 5)
     known = ", ".join(run.run_id[:8] for run in last) or "none"
     raise ConfigError(f"{words}: no run of experiment {config.tracking.experiment!r} in "
-                      f"{config.tracking_uri} begins so; the last ones are {known}")  # fmt: skip
+                      f"{config.shown_tracking_uri} begins so; "
+                      f"the last ones are {known}")  # fmt: skip
 
 
 def _version(config: RunConfig, uri: str, words: str) -> Any:
@@ -151,8 +152,9 @@ def _version(config: RunConfig, uri: str, words: str) -> Any:
         return client.get_model_version(name, asked)
     except MlflowException as error:
         raise ConfigError(
-            f"{words}: neither the beginning of a run's id nor a model in {config.tracking_uri}; "
-            "name a run id, champion, challenger, models:/NAME/VERSION or 'last 3'"
+            f"{words}: neither the beginning of a run's id nor a model in "
+            f"{config.shown_tracking_uri}; name a run id, champion, challenger, "
+            "models:/NAME/VERSION or 'last 3'"
         ) from error
 
 

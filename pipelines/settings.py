@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from recsys.address import Address
+from recsys.address import Address, shown
 from recsys.candidates import CandidateConfig
 from recsys.cascade import FirstPass
 from recsys.encoder import EncoderConfig
@@ -161,6 +161,11 @@ class RunConfig(BaseModel):
     def tracking_uri(self) -> str:
         """MLflow's address."""
         return self.tracking.uri or self.own_uri
+
+    @property
+    def shown_tracking_uri(self) -> str:
+        """The same, as it may be printed: without user and password."""
+        return shown(self.tracking_uri)
 
     @property
     def recording_uri(self) -> str:

@@ -35,7 +35,7 @@ from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
 from pipelines.settings import RunConfig
-from recsys.address import shown
+from recsys.address import shown, without_secrets
 from recsys.errors import ConfigError
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"  # aliases
@@ -90,7 +90,7 @@ def connect(config: RunConfig, to_record: bool = False) -> None:
             mlflow.create_experiment(name, artifact_location=place)
         mlflow.set_experiment(name)
     except MlflowException as error:
-        said = (str(error).splitlines() or [""])[0][:200]
+        said = without_secrets((str(error).splitlines() or [""])[0])[:200]
         raise ConfigError(
             f"tracking.uri: {shown(uri)} does not answer ({said}); start it, or correct the address"
         ) from error
@@ -215,7 +215,7 @@ def asked_model(config: RunConfig, uri: str | None) -> str:
     file = Path(config.tracking_uri.removeprefix("sqlite:///"))
     if config.tracking_uri.startswith("sqlite:///") and not file.exists():
         raise ConfigError(
-            f"{uri}: no such model in {config.tracking_uri}; it holds none, {NAME_ONE}"
+            f"{uri}: no such model in {config.shown_tracking_uri}; it holds none, {NAME_ONE}"
         )
     return uri
 
@@ -239,7 +239,7 @@ def find_model(config: RunConfig, uri: str) -> tuple[Registered, Path]:
         folder = _here(config, str(found.source))
     except (MlflowException, OSError, AttributeError) as error:
         raise ConfigError(
-            f"{uri}: no such model in {shown(config.tracking_uri)}; it holds {_held(client)}, "
+            f"{uri}: no such model in {config.shown_tracking_uri}; it holds {_held(client)}, "
             + NAME_ONE
         ) from error
     resolved = f"models:/{name}/{found.version}"
@@ -290,8 +290,9 @@ def reach(config: RunConfig) -> str:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         models = MlflowClient(uri, uri).search_registered_models()
     except Exception as error:  # of httpx, MLflow or the database below it: all say the same here
-        first = (str(error).splitlines() or [""])[0]
+        first = without_secrets((str(error).splitlines() or [""])[0])
         raise ConfigError(
-            f"tracking.uri: {uri} does not answer ({first}); start it, or correct the address"
+            f"tracking.uri: {shown(uri)} does not answer ({first}); "
+            "start it, or correct the address"
         ) from error
     return f"{shown(uri)}: {len(models)} registered models"

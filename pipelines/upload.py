@@ -92,7 +92,7 @@ def sync(config: RunConfig, show: Show) -> dict[str, Registered]:
         show("sync", len(waiting), len(waiting), "runs")
     except MlflowException as error:
         raise ConfigError(
-            f"tracking.uri: {config.tracking_uri} took not all of the runs "
+            f"tracking.uri: {config.shown_tracking_uri} took not all of the runs "
             f"({registry.first_line(error)})"
         ) from error
     return made

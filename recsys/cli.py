@@ -35,7 +35,7 @@ def main() -> None:
         if end.code == 130:  # Ctrl-C
             typer.echo("stopped; the same command again uses what was finished", err=True)
         raise
-    except Exception as error:
+    except Exception as error:  # `refusal` knows the users' mistakes; the others go on as they are
         message = refusal(error, (RecsysError, ServingError))
         if message is None:
             raise

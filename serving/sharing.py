@@ -9,7 +9,7 @@ it and is read by its own workers; nothing of it goes into a model or a release.
 from __future__ import annotations
 
 import mmap
-import pickle
+import pickle  # between a job and its own workers only: see above
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO

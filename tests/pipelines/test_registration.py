@@ -110,5 +110,7 @@ def test_however_many_settings_were_changed_the_parameters_stay_few(small_world)
     prepared = open_prepared(small_world.config.run_dir / "prepared")
     run = Run(config, prepared, method_of(config, prepared), Stages(), lambda *_: None)
     params = shown_params(run)
+    bring = [name for name, quota in config.candidates.quotas.items() if quota]
+    assert params["sources"].split(", ") == bring and len(bring) > 3
     assert len([name for name in params if "." in name]) == MOST_CHANGED
     assert params["also_changed"].count(", ") >= 1 and len(params) < 40

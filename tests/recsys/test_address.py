@@ -1,5 +1,7 @@
 """Whatever stands for a password in an address is not shown, logged or fingerprinted."""
 
+from pathlib import Path
+
 import pytest
 
 from pipelines.config import config_toml, fingerprint
@@ -45,6 +47,14 @@ def test_a_config_that_is_written_down_holds_no_secret_and_one_in_use_does():
     assert "s3cret" in config.data.items.path and "s3cret" in config.serving.remote
     again = RunConfig.model_validate(config.model_dump())
     assert again == config
+
+
+def test_the_address_of_the_tracking_server_is_printed_without_its_password():
+    config = RunConfig.model_validate({"tracking": {"uri": "https://me:cret@mlflow/x"}})
+    assert config.shown_tracking_uri == "https://mlflow/x"
+    places = Path(__file__).parents[2].glob("pipelines/*.py")
+    printed = [path.name for path in places if "{config.tracking_uri}" in path.read_text()]
+    assert not printed  # in no message
 
 
 def test_a_new_password_is_no_new_config():

@@ -72,6 +72,10 @@ def test_a_task_that_ended_may_begin_again_with_a_clock_of_its_own(log):
     assert log.follow(*first, *again)[2:] == ["refit: 0/8", "refit: done in 2 s, 8/8, 4/s"]
 
 
+def test_a_task_that_is_only_said_at_its_end_claims_no_time(log):
+    assert log.follow((9, "train head", 5, 5, "kept")) == ["train head: done, 5/5, kept"]
+
+
 def test_a_task_that_stopped_early_begins_again_with_a_clock_of_its_own(log):
     steps = (0, "fit", 1, 300, ""), (50, "fit", 40, 300, ""), (100, "fit", 1, 300, "")
     assert log.follow(*steps, (120, "fit", 21, 300, ""))[2:] == [

@@ -115,7 +115,8 @@ def test_a_job_that_could_not_send_only_sends_when_it_is_run_again(
 
 
 def test_only_who_was_active_gets_a_list(made, small_world):
-    folder, _ = made(users="active", active_days=DAYS)
+    folder, said = made(users="active", active_days=DAYS)
+    assert said["make lists"] == "users looked through"
     events = pd.read_parquet(small_world.folder / "events.parquet")
     since = events["timestamp"].max().ceil("D") - pd.Timedelta(days=DAYS)
     active = set(events.loc[events["timestamp"] >= since, "user_id"])

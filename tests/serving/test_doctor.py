@@ -97,6 +97,12 @@ def test_a_tracking_server_that_does_not_answer_is_told(tmp_path):
     assert not found.is_ok and "http://127.0.0.1:9 does not answer" in found.said
 
 
+def test_a_password_of_the_tracking_server_is_not_told(tmp_path):
+    found = tracking(settings_with("http://ann:secret@127.0.0.1:9", tmp_path))
+    assert not found.is_ok and "http://127.0.0.1:9 does not answer" in found.said
+    assert "secret" not in found.said
+
+
 def test_a_tracking_store_is_not_made_by_looking_and_a_broken_one_is_told(tmp_path):
     found = tracking(settings_with("", tmp_path))
     assert found.is_ok and "made by the first training" in found.said
